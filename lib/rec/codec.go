@@ -1,0 +1,517 @@
+package rec
+
+import (
+	"fmt"
+	"math"
+	"slices"
+
+	"preserve/lib/id"
+	"preserve/lib/wire"
+)
+
+// encode appends v to w, without the payload that ends it, which it returns.
+func encode(w *wire.Writer, v Record) (payload []byte, err error) {
+	switch v := v.(type) {
+	case *Entry:
+		if err := v.Check(); err != nil {
+			return nil, fmt.Errorf("entry %s: %w", Quote(v.Path), err)
+		}
+		v.Encode(w, Streamed)
+	case *Head:
+		err = v.encode(w)
+	case *Chunk:
+		if len(v.Data) == 0 || len(v.Data) > MaxChunk {
+			return nil, fmt.Errorf("chunk of %d bytes: %w of %d", len(v.Data), wire.ErrLimit, MaxChunk)
+		}
+		begin(w, 3, "chunk")
+		w.Str("n")
+		w.Uint(v.N)
+		w.Str("data")
+		w.BinLen(len(v.Data))
+		payload = v.Data
+	case *Cut:
+		begin(w, 1, "cut")
+	case *Names:
+		begin(w, 3, "names")
+		w.Str("users")
+		EncodeNames(w, v.Users)
+		w.Str("groups")
+		EncodeNames(w, v.Groups)
+	case *Session:
+		begin(w, 2, "session")
+		w.Str("data")
+		w.Bin(v.Data)
+	case *Blob:
+		v.encode(w)
+		payload = v.Data
+	case *Stored:
+		begin(w, 4, "stored")
+		w.Str("id")
+		w.Bin(v.ID[:])
+		w.Str("received")
+		writeTime(w, v.Received)
+		w.Str("as")
+		w.Str(v.As)
+	case *Missing:
+		begin(w, 2, "missing")
+		w.Str("id")
+		w.Bin(v.ID[:])
+	case *Toc:
+		begin(w, 2, "toc")
+		w.Str("rows")
+		w.Bin(v.Rows)
+	case *Tick:
+		begin(w, 3, "tick")
+		w.Str("files")
+		w.Uint(v.Files)
+		w.Str("bytes")
+		w.Uint(v.Bytes)
+	case *Note:
+		words(w, "note", v.Tool, v.Text)
+	case *Fail:
+		words(w, "fail", v.Tool, v.Text)
+	case *End:
+		v.encode(w)
+	}
+	return payload, err
+}
+
+func begin(w *wire.Writer, n int, name string) {
+	w.Map(n)
+	w.Str("t")
+	w.Str(name)
+}
+
+func words(w *wire.Writer, name, tool, text string) {
+	begin(w, 3, name)
+	w.Str("tool")
+	w.Str(Text(tool))
+	w.Str("text")
+	w.Str(Text(text))
+}
+
+var headKeys = []string{"t", "preserve", "kind", "host", "user", "time", "roots", "chunker", "base", "order", "meta", "nonce"}
+
+func (h *Head) encode(w *wire.Writer) error {
+	tree := h.Kind == Tree || h.Kind == Content
+	n := 3
+	for _, on := range []bool{tree, tree, tree, tree, h.Chunker != nil, len(h.Base) > 0, h.Order != "", h.Meta, len(h.Nonce) > 0} {
+		if on {
+			n++
+		}
+	}
+	begin(w, n, "head")
+	w.Str("preserve")
+	w.Uint(Version)
+	w.Str("kind")
+	w.Str(string(h.Kind))
+	if tree {
+		w.Str("host")
+		w.Str(Text(h.Host))
+		w.Str("user")
+		w.Str(Text(h.User))
+		w.Str("time")
+		writeTime(w, h.Time)
+		w.Str("roots")
+		w.Array(len(h.Roots))
+		for _, r := range h.Roots {
+			w.Array(2)
+			w.BinString(r.Dir)
+			w.BinString(r.Path)
+		}
+	}
+	if h.Chunker != nil {
+		w.Str("chunker")
+		EncodeChunker(w, h.Chunker)
+	}
+	if len(h.Base) > 0 {
+		w.Str("base")
+		w.Array(len(h.Base))
+		for _, b := range h.Base {
+			w.Bin(b[:])
+		}
+	}
+	if h.Order != "" {
+		w.Str("order")
+		w.Str(h.Order)
+	}
+	if h.Meta {
+		w.Str("meta")
+		w.Bool(true)
+	}
+	if len(h.Nonce) > 0 {
+		w.Str("nonce")
+		w.Bin(h.Nonce)
+	}
+	return h.check()
+}
+
+func (h *Head) check() error {
+	tree := h.Kind == Tree || h.Kind == Content
+	switch {
+	case !tree && h.Kind != Sealed:
+		return fmt.Errorf("head: kind %q: %w", h.Kind, ErrUnknown)
+	case tree && (h.Order != "" || h.Meta || len(h.Nonce) > 0),
+		h.Kind != Content && h.Chunker != nil,
+		h.Kind == Tree && len(h.Base) > 0,
+		!tree && (h.Host != "" || h.User != "" || h.Time != Time{} || len(h.Roots) > 0):
+		return fmt.Errorf("head of a %s stream: a key of another kind: %w", h.Kind, ErrUnknown)
+	case h.Kind == Sealed && h.Order != Up && h.Order != Down && h.Order != Asked && h.Order != Loose:
+		return fmt.Errorf("head: order %q: %w", h.Order, ErrUnknown)
+	case len(h.Base) > MaxBase:
+		return fmt.Errorf("head: %d bases: %w of %d", len(h.Base), wire.ErrLimit, MaxBase)
+	case len(h.Nonce) != 0 && len(h.Nonce) != NonceSize:
+		return fmt.Errorf("head: nonce of %d bytes: %w", len(h.Nonce), ErrBad)
+	}
+	for _, r := range h.Roots {
+		if err := CheckPath(r.Path); err != nil {
+			return fmt.Errorf("head: root: %w", err)
+		}
+		if r.Dir == "" || r.Dir[0] != '/' {
+			return fmt.Errorf("head: root directory %q is not absolute: %w", r.Dir, ErrPath)
+		}
+	}
+	return nil
+}
+
+// EncodeChunker appends a chunker's name and sizes to w.
+func EncodeChunker(w *wire.Writer, c *Chunker) {
+	w.Array(4)
+	w.Str(c.Name)
+	w.Uint(c.Min)
+	w.Uint(c.Avg)
+	w.Uint(c.Max)
+}
+
+// DecodeChunker is the inverse of EncodeChunker.
+func DecodeChunker(c *wire.Cursor) *Chunker {
+	if c.Array(4) != 4 {
+		c.Fail(fmt.Errorf("%w: not [name, min, avg, max]", ErrBad))
+	}
+	return &Chunker{string(c.Str(MaxText)), c.Uint(MaxChunk), c.Uint(MaxChunk), c.Uint(MaxChunk)}
+}
+
+// EncodeNames appends a table of names to w: [[id, name]…].
+func EncodeNames(w *wire.Writer, names []Name) {
+	w.Array(len(names))
+	for _, n := range names {
+		w.Array(2)
+		w.Uint(uint64(n.ID))
+		w.BinString(n.Name)
+	}
+}
+
+// DecodeNames is the inverse of EncodeNames. Ids must ascend, names must not be
+// empty.
+func DecodeNames(c *wire.Cursor) []Name {
+	var names []Name
+	for n := c.Array(1 << 20); n > 0 && c.Err() == nil; n-- {
+		if c.Array(2) != 2 {
+			c.Fail(fmt.Errorf("%w: not [id, name]", ErrBad))
+		}
+		row := Name{uint32(c.Uint(math.MaxUint32)), string(c.Bin(MaxName))}
+		if row.Name == "" || len(names) > 0 && row.ID <= names[len(names)-1].ID {
+			c.Fail(fmt.Errorf("%w: a table of names must ascend, and name", ErrBad))
+		}
+		names = append(names, row)
+	}
+	return names
+}
+
+// SplitNames cuts tables that are too large for an end record into names
+// records and what remains for the end record.
+func SplitNames(users, groups []Name) (records []*Names, restUsers, restGroups []Name) {
+	const room = MaxSmall / 4
+	cut := func(names []Name) ([]Name, []Name) {
+		size := 0
+		for i, n := range names {
+			if size += len(n.Name) + 12; size > room {
+				return names[:i], names[i:]
+			}
+		}
+		return names, nil
+	}
+	for {
+		u, moreU := cut(users)
+		g, moreG := cut(groups)
+		if moreU == nil && moreG == nil {
+			return records, u, g
+		}
+		records = append(records, &Names{u, g})
+		users, groups = moreU, moreG
+	}
+}
+
+var blobKeys = []string{"t", "id", "kind", "sid", "refs", "crc", "sig", "data"}
+
+func (b *Blob) encode(w *wire.Writer) {
+	n := 7
+	if len(b.Sig) > 0 {
+		n++
+	}
+	begin(w, n, "blob")
+	w.Str("id")
+	w.Bin(b.ID[:])
+	w.Str("kind")
+	w.Uint(uint64(b.Kind))
+	w.Str("sid")
+	w.Bin(b.SID[:])
+	w.Str("refs")
+	w.Bin(b.Refs)
+	w.Str("crc")
+	w.Uint(uint64(b.CRC))
+	if len(b.Sig) > 0 {
+		w.Str("sig")
+		w.Bin(b.Sig)
+	}
+	w.Str("data")
+	w.BinLen(len(b.Data))
+}
+
+var endKeys = []string{"t", "status", "entries", "bytes", "warnings", "warned", "users", "groups"}
+
+func (e *End) encode(w *wire.Writer) {
+	begin(w, len(endKeys), "end")
+	w.Str("status")
+	w.Uint(uint64(e.Status))
+	w.Str("entries")
+	w.Uint(e.Entries)
+	w.Str("bytes")
+	w.Uint(e.Bytes)
+	w.Str("warnings")
+	w.Uint(e.Warnings)
+	w.Str("warned")
+	w.Array(len(e.Warned))
+	for _, s := range e.Warned {
+		w.Str(Text(s))
+	}
+	w.Str("users")
+	EncodeNames(w, e.Users)
+	w.Str("groups")
+	EncodeNames(w, e.Groups)
+}
+
+// A layout is how one record is read: its keys in canonical order, those that
+// must be there as bits, and what to do with each value.
+type layout struct {
+	keys     []string
+	required uint64
+	read     func(k int)
+}
+
+// Decode reads one record of v's type at c into v. In strict mode it must be
+// canonical. Slices of v are parts of c's input, but for an entry's.
+func Decode(c *wire.Cursor, v Record, strict bool) error {
+	var l layout
+	all := func(keys []string) uint64 { return 1<<len(keys) - 1 }
+	simple := func(read func(k int), keys ...string) layout { return layout{keys, all(keys), read} }
+	switch v := v.(type) {
+	case *Entry:
+		v.decode(c, Streamed)
+		return c.Finish()
+	case *Head:
+		l = layout{headKeys, 7, func(k int) { v.read(c, k) }}
+	case *Blob:
+		l = layout{blobKeys, all(blobKeys) &^ (1 << 6), func(k int) { v.read(c, k) }}
+	case *End:
+		l = layout{endKeys, all(endKeys), func(k int) { v.read(c, k) }}
+	case *Chunk:
+		l = simple(func(k int) {
+			if k == 1 {
+				v.N = c.Uint(MaxExtents)
+			} else if v.Data = c.Bin(MaxChunk); len(v.Data) == 0 {
+				c.Fail(fmt.Errorf("%w: empty", ErrBad))
+			}
+		}, "t", "n", "data")
+	case *Cut:
+		l = simple(nil, "t")
+	case *Names:
+		l = simple(func(k int) {
+			if k == 1 {
+				v.Users = DecodeNames(c)
+			} else {
+				v.Groups = DecodeNames(c)
+			}
+		}, "t", "users", "groups")
+	case *Session:
+		l = simple(func(int) {
+			if v.Data = slices.Clone(c.Bin(SessionSize)); len(v.Data) != SessionSize {
+				c.Fail(fmt.Errorf("%w: %d bytes where a session has %d", ErrBad, len(v.Data), SessionSize))
+			}
+		}, "t", "data")
+	case *Stored:
+		l = simple(func(k int) {
+			switch k {
+			case 1:
+				v.ID = readID(c)
+			case 2:
+				v.Received = readTime(c)
+			case 3:
+				v.As = string(c.Str(MaxText))
+			}
+		}, "t", "id", "received", "as")
+	case *Missing:
+		l = simple(func(int) { v.ID = readID(c) }, "t", "id")
+	case *Toc:
+		l = simple(func(int) { v.Rows = c.Bin(MaxSealed) }, "t", "rows")
+	case *Tick:
+		l = simple(func(k int) {
+			if k == 1 {
+				v.Files = c.Uint(math.MaxUint64)
+			} else {
+				v.Bytes = c.Uint(math.MaxUint64)
+			}
+		}, "t", "files", "bytes")
+	case *Note:
+		l = simple(func(k int) { readWords(c, k, &v.Tool, &v.Text) }, "t", "tool", "text")
+	case *Fail:
+		l = simple(func(k int) { readWords(c, k, &v.Tool, &v.Text) }, "t", "tool", "text")
+	}
+	seen := fields(c, l.keys, strict, func(k int) {
+		if k == 0 {
+			c.Str(64)
+		} else {
+			l.read(k)
+		}
+	}, nil)
+	if err := c.Finish(); err != nil {
+		return err
+	}
+	for k, key := range l.keys {
+		if l.required>>k&1 == 1 && seen>>k&1 == 0 {
+			return fmt.Errorf("key %q: %w", key, ErrAbsent)
+		}
+	}
+	return finish(v, seen, strict)
+}
+
+// finish checks what concerns several keys of a record.
+func finish(v Record, seen uint64, strict bool) error {
+	switch v := v.(type) {
+	case *Head:
+		if err := v.check(); err != nil {
+			return err
+		}
+		tree := v.Kind == Tree || v.Kind == Content
+		if has := seen>>3&15 == 15; has != tree && (tree || strict) {
+			return fmt.Errorf("host, user, time, roots: %w", ErrAbsent)
+		}
+		if strict && (seen>>8&1 == 1 && len(v.Base) == 0 || seen>>10&1 == 1 && !v.Meta || seen>>11&1 == 1 && len(v.Nonce) == 0) {
+			return fmt.Errorf("an empty key: %w", wire.ErrCanonical)
+		}
+	case *Blob:
+		return v.check(seen)
+	}
+	return nil
+}
+
+func (h *Head) read(c *wire.Cursor, k int) {
+	switch headKeys[k] {
+	case "preserve":
+		if n := c.Uint(math.MaxUint32); c.Err() == nil && n != Version {
+			c.Fail(fmt.Errorf("%w: version %d, and this program knows version %d only: use one program version at both ends of the pipe", ErrVersion, n, Version))
+		}
+	case "kind":
+		h.Kind = Kind(c.Str(MaxText))
+	case "host":
+		h.Host = string(c.Str(MaxText))
+	case "user":
+		h.User = string(c.Str(MaxText))
+	case "time":
+		h.Time = readTime(c)
+	case "roots":
+		for n := c.Array(MaxSmall); n > 0 && c.Err() == nil; n-- {
+			if c.Array(2) != 2 {
+				c.Fail(fmt.Errorf("%w: not [directory, path]", ErrBad))
+			}
+			h.Roots = append(h.Roots, Root{string(c.Bin(MaxPath)), string(c.Bin(MaxPath))})
+		}
+	case "chunker":
+		h.Chunker = DecodeChunker(c)
+	case "base":
+		for n := c.Array(MaxBase); n > 0 && c.Err() == nil; n-- {
+			h.Base = append(h.Base, readID(c))
+		}
+	case "order":
+		h.Order = string(c.Str(MaxText))
+	case "meta":
+		h.Meta = c.Bool()
+	case "nonce":
+		h.Nonce = slices.Clone(c.Bin(NonceSize))
+	}
+}
+
+func (b *Blob) read(c *wire.Cursor, k int) {
+	switch blobKeys[k] {
+	case "id":
+		b.ID = readID(c)
+	case "kind":
+		b.Kind = uint8(c.Uint(KindSnapshot))
+	case "sid":
+		b.SID = readID(c)
+	case "refs":
+		b.Refs = c.Bin(MaxRefs * id.Size)
+	case "crc":
+		b.CRC = uint32(c.Uint(math.MaxUint32))
+	case "sig":
+		b.Sig = c.Bin(SigSize)
+	case "data":
+		b.Data = c.Bin(MaxSealed)
+	}
+}
+
+// check looks at a blob's shape: what a stage without keys can know.
+func (b *Blob) check(seen uint64) error {
+	n := b.NRefs()
+	hasSig := seen>>6&1 == 1
+	switch {
+	case len(b.Refs)%id.Size != 0:
+		return fmt.Errorf("refs of %d bytes: %w", len(b.Refs), ErrBad)
+	case b.Kind == KindData && n != 0, b.Kind == KindSnapshot && n != 1, b.Kind >= 2 && b.Kind <= KindIndexMax && n == 0:
+		return fmt.Errorf("a blob of kind %d with %d references: %w", b.Kind, n, ErrBad)
+	case hasSig != (b.Kind == KindSnapshot), hasSig && len(b.Sig) != SigSize:
+		return fmt.Errorf("a blob of kind %d and its signature: %w", b.Kind, ErrBad)
+	case len(b.Data) == 0:
+		return fmt.Errorf("a blob without data: %w", ErrBad)
+	}
+	return nil
+}
+
+func (e *End) read(c *wire.Cursor, k int) {
+	switch endKeys[k] {
+	case "status":
+		if e.Status = int(c.Uint(3)); e.Status != 0 && e.Status != 3 {
+			c.Fail(fmt.Errorf("%w: %d is neither 0 nor 3", ErrBad, e.Status))
+		}
+	case "entries":
+		e.Entries = c.Uint(math.MaxUint64)
+	case "bytes":
+		e.Bytes = c.Uint(math.MaxUint64)
+	case "warnings":
+		e.Warnings = c.Uint(math.MaxUint64)
+	case "warned":
+		for n := c.Array(MaxWarned); n > 0 && c.Err() == nil; n-- {
+			e.Warned = append(e.Warned, string(c.Str(MaxText)))
+		}
+	case "users":
+		e.Users = DecodeNames(c)
+	case "groups":
+		e.Groups = DecodeNames(c)
+	}
+}
+
+func readID(c *wire.Cursor) id.ID {
+	i, ok := id.FromBytes(c.Bin(id.Size))
+	if !ok || i.IsZero() {
+		c.Fail(fmt.Errorf("%w: not an id of %d bytes", ErrBad, id.Size))
+	}
+	return i
+}
+
+func readWords(c *wire.Cursor, k int, tool, text *string) {
+	if k == 1 {
+		*tool = string(c.Str(MaxText))
+	} else {
+		*text = string(c.Str(MaxText))
+	}
+}

@@ -1,0 +1,582 @@
+package rec
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"preserve/lib/id"
+	"preserve/lib/wire"
+)
+
+// Type is what an entry is in the file system.
+type Type uint8
+
+// The types of entries. A HardLink is a further name of an earlier entry.
+const (
+	None Type = iota
+	File
+	Dir
+	Symlink
+	Fifo
+	Socket
+	Char
+	Block
+	HardLink
+)
+
+var typeNames = [...]string{"", "file", "dir", "symlink", "fifo", "socket", "char", "block", "link"}
+
+func (t Type) String() string {
+	if int(t) < len(typeNames) && t != None {
+		return typeNames[t]
+	}
+	return fmt.Sprintf("type %d", uint8(t))
+}
+
+// ParseType is the inverse of String; None for anything else.
+func ParseType(s string) Type {
+	for i, n := range typeNames {
+		if n == s {
+			return Type(i)
+		}
+	}
+	return None
+}
+
+// An Entry is one name in a tree, or one piece of a large file. Which fields
+// mean something depends on Type; Check says when they contradict each other.
+type Entry struct {
+	Path   string
+	Type   Type
+	Mode   uint32 // permissions, setuid, setgid, sticky: at most 07777
+	UID    uint32
+	GID    uint32
+	MTime  Time
+	Size   uint64 // of a file; in the first pieces of several: as the scan saw it
+	Off    uint64 // where this piece's content begins
+	More   bool   // another piece of the same file follows
+	Links  uint32 // names that the file had, if it had several
+	Target string // of a symlink
+	Leader string // of a hard link: the path of the first name
+	Major  uint32 // of a device
+	Minor  uint32
+	Flags  uint32 // inode flags that a restore can set
+	XAttrs []XAttr
+	Err    string // why there is no content; the entry is kept, or it would look deleted
+	// Inconsistent says that the file changed while it was read, each time.
+	Inconsistent bool
+	Extents      []Extent
+	// In streams and caches only: they change without reason and are not stored.
+	CTime, BTime Time
+	Ino, Dev     uint64
+	// X holds the keys that begin with "x-" in order of key: carried, stored,
+	// ignored.
+	X []XField
+}
+
+// An XAttr is an extended attribute. An entry's are in order of name.
+type XAttr struct {
+	Name  string
+	Value []byte
+}
+
+// An XField is a foreign key of an entry and its value, one msgpack value.
+type XField struct {
+	Key string
+	Raw []byte
+}
+
+// An Extent is a stretch of a file's content: Len bytes at Off of the chunk N
+// (in a content stream, numbered from the last cut; in a page, the index of a
+// reference), of the blob ID if that is not zero, or a hole.
+type Extent struct {
+	Hole     bool
+	ID       id.ID
+	N        uint64
+	Off, Len uint64
+}
+
+// A Form is one of the two encodings of an entry.
+type Form bool
+
+// Streamed entries are records of a stream; those AtRest are parts of a page:
+// without "t" and what only streams carry, and always in canonical form.
+const (
+	Streamed Form = false
+	AtRest   Form = true
+)
+
+// The canonical order of keys.
+var entryKeys = []string{"t", "path", "type", "mode", "uid", "gid", "mtime", "size", "off", "more", "links",
+	"target", "leader", "rdev", "flags", "xattrs", "err", "inconsistent", "ext", "ctime", "btime", "ino", "dev"}
+
+const (
+	kT = iota
+	kPath
+	kType
+	kMode
+	kUID
+	kGID
+	kMTime
+	kSize
+	kOff
+	kMore
+	kLinks
+	kTarget
+	kLeader
+	kRdev
+	kFlags
+	kXAttrs
+	kErr
+	kInconsistent
+	kExt
+	kCTime
+	kBTime
+	kIno
+	kDev
+)
+
+// plain reports whether the entry carries metadata of its own; further pieces
+// of a file and further names do not.
+func (e *Entry) plain() bool { return e.Type != HardLink && e.Off == 0 }
+
+// Encode appends e to w in canonical form: fields in the order of the table in
+// docs/format/streams.md, absent ones left out.
+func (e *Entry) Encode(w *wire.Writer, form Form) {
+	var has uint64
+	set := func(k int, on bool) {
+		if on {
+			has |= 1 << k
+		}
+	}
+	plain := e.plain()
+	streamed := form == Streamed
+	has = 1<<kPath | 1<<kType
+	set(kT, streamed)
+	set(kMode, plain)
+	set(kUID, plain)
+	set(kGID, plain)
+	set(kMTime, plain)
+	set(kSize, e.Type == File)
+	set(kOff, e.Off != 0)
+	set(kMore, e.More)
+	set(kLinks, e.Links > 1)
+	set(kTarget, e.Type == Symlink)
+	set(kLeader, e.Type == HardLink)
+	set(kRdev, e.Type == Char || e.Type == Block)
+	set(kFlags, e.Flags != 0)
+	set(kXAttrs, len(e.XAttrs) > 0)
+	set(kErr, e.Err != "")
+	set(kInconsistent, e.Inconsistent)
+	set(kExt, len(e.Extents) > 0)
+	set(kCTime, streamed && e.CTime != Time{})
+	set(kBTime, streamed && e.BTime != Time{})
+	set(kIno, streamed && e.Ino != 0)
+	set(kDev, streamed && e.Dev != 0)
+	n := len(e.X)
+	for k := range entryKeys {
+		n += int(has >> k & 1)
+	}
+	w.Map(n)
+	for k, name := range entryKeys {
+		if has>>k&1 == 0 {
+			continue
+		}
+		w.Str(name)
+		e.encodeField(w, k)
+	}
+	for _, x := range e.X {
+		w.Str(x.Key)
+		w.Raw(x.Raw)
+	}
+}
+
+func (e *Entry) encodeField(w *wire.Writer, k int) {
+	switch k {
+	case kT:
+		w.Str("entry")
+	case kPath:
+		w.BinString(e.Path)
+	case kType:
+		w.Str(e.Type.String())
+	case kMode:
+		w.Uint(uint64(e.Mode))
+	case kUID:
+		w.Uint(uint64(e.UID))
+	case kGID:
+		w.Uint(uint64(e.GID))
+	case kMTime:
+		writeTime(w, e.MTime)
+	case kSize:
+		w.Uint(e.Size)
+	case kOff:
+		w.Uint(e.Off)
+	case kMore, kInconsistent:
+		w.Bool(true)
+	case kLinks:
+		w.Uint(uint64(e.Links))
+	case kTarget:
+		w.BinString(e.Target)
+	case kLeader:
+		w.BinString(e.Leader)
+	case kRdev:
+		w.Array(2)
+		w.Uint(uint64(e.Major))
+		w.Uint(uint64(e.Minor))
+	case kFlags:
+		w.Uint(uint64(e.Flags))
+	case kXAttrs:
+		w.Array(len(e.XAttrs))
+		for _, x := range e.XAttrs {
+			w.Array(2)
+			w.BinString(x.Name)
+			w.Bin(x.Value)
+		}
+	case kErr:
+		w.Str(e.Err)
+	case kExt:
+		w.Array(len(e.Extents))
+		for i := range e.Extents {
+			writeExtent(w, &e.Extents[i])
+		}
+	case kCTime:
+		writeTime(w, e.CTime)
+	case kBTime:
+		writeTime(w, e.BTime)
+	case kIno:
+		w.Uint(e.Ino)
+	case kDev:
+		w.Uint(e.Dev)
+	}
+}
+
+func writeTime(w *wire.Writer, t Time) {
+	w.Array(2)
+	w.Int(t.Sec)
+	w.Uint(uint64(t.Nsec))
+}
+
+func writeExtent(w *wire.Writer, x *Extent) {
+	w.Array(3)
+	switch {
+	case x.Hole:
+		w.Nil()
+	case !x.ID.IsZero():
+		w.Bin(x.ID[:])
+	default:
+		w.Uint(x.N)
+	}
+	w.Uint(x.Off)
+	w.Uint(x.Len)
+}
+
+// DecodeEntry reads one entry at c. A Stored entry must be canonical. The
+// result shares no memory with c.
+func DecodeEntry(c *wire.Cursor, form Form) (*Entry, error) {
+	e := &Entry{}
+	e.decode(c, form)
+	if err := c.Err(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Entry) decode(c *wire.Cursor, form Form) {
+	stored := form == AtRest
+	lastX := ""
+	seen := fields(c, entryKeys, stored, func(k int) {
+		if stored && (k == kT || k >= kCTime) {
+			c.Fail(fmt.Errorf("%w in a stored entry", ErrUnknown))
+			return
+		}
+		e.decodeField(c, k)
+	}, func(key string, raw []byte) {
+		switch {
+		case !strings.HasPrefix(key, "x-"):
+			c.Fail(fmt.Errorf("key %q: %w", key, ErrUnknown))
+		case slices.ContainsFunc(e.X, func(x XField) bool { return x.Key == key }):
+			c.Fail(fmt.Errorf("key %q: %w", key, ErrTwice))
+		case stored && key <= lastX:
+			c.Fail(fmt.Errorf("key %q: out of order: %w", key, wire.ErrCanonical))
+		case len(e.X) >= 64:
+			c.Fail(fmt.Errorf("foreign keys: %w of 64", wire.ErrLimit))
+		}
+		lastX = key
+		e.X = append(e.X, XField{key, slices.Clone(raw)})
+	})
+	if c.Err() != nil {
+		return
+	}
+	if seen&(1<<kPath) == 0 {
+		c.Fail(fmt.Errorf("path: %w", ErrAbsent))
+		return
+	}
+	slices.SortFunc(e.X, func(a, b XField) int { return strings.Compare(a.Key, b.Key) })
+	err := e.check(seen)
+	if err == nil && stored {
+		err = e.canonical(seen)
+	}
+	if err != nil {
+		c.Fail(fmt.Errorf("entry %s: %w", Quote(e.Path), err))
+	}
+}
+
+func (e *Entry) decodeField(c *wire.Cursor, k int) {
+	switch k {
+	case kT:
+		c.Str(MaxText)
+	case kPath:
+		e.Path = string(c.Bin(MaxPath))
+	case kType:
+		s := c.Str(MaxText)
+		if e.Type = ParseType(string(s)); e.Type == None {
+			c.Fail(fmt.Errorf("%w type %q", ErrUnknown, s))
+		}
+	case kMode:
+		e.Mode = uint32(c.Uint(0o7777))
+	case kUID:
+		e.UID = uint32(c.Uint(math.MaxUint32))
+	case kGID:
+		e.GID = uint32(c.Uint(math.MaxUint32))
+	case kMTime:
+		e.MTime = readTime(c)
+	case kSize:
+		e.Size = c.Uint(MaxSize)
+	case kOff:
+		e.Off = c.Uint(MaxSize)
+	case kMore:
+		e.More = c.Bool()
+	case kInconsistent:
+		e.Inconsistent = c.Bool()
+	case kLinks:
+		e.Links = uint32(c.Uint(math.MaxUint32))
+	case kTarget:
+		e.Target = string(c.Bin(MaxPath))
+	case kLeader:
+		e.Leader = string(c.Bin(MaxPath))
+	case kRdev:
+		if c.Array(2) != 2 {
+			c.Fail(fmt.Errorf("%w: not two numbers", ErrBad))
+		}
+		e.Major, e.Minor = uint32(c.Uint(math.MaxUint32)), uint32(c.Uint(math.MaxUint32))
+	case kFlags:
+		e.Flags = uint32(c.Uint(math.MaxUint32))
+	case kXAttrs:
+		e.XAttrs = readXAttrs(c)
+	case kErr:
+		e.Err = string(c.Str(MaxText))
+	case kExt:
+		e.Extents = readExtents(c)
+	case kCTime:
+		e.CTime = readTime(c)
+	case kBTime:
+		e.BTime = readTime(c)
+	case kIno:
+		e.Ino = c.Uint(math.MaxUint64)
+	case kDev:
+		e.Dev = c.Uint(math.MaxUint64)
+	}
+}
+
+func readTime(c *wire.Cursor) Time {
+	if c.Array(2) != 2 {
+		c.Fail(fmt.Errorf("%w: not [seconds, nanoseconds]", ErrBad))
+	}
+	return Time{c.Int(), uint32(c.Uint(999_999_999))}
+}
+
+func readXAttrs(c *wire.Cursor) []XAttr {
+	n := c.Array(MaxXAttrs / 4)
+	var xs []XAttr
+	total := 0
+	for ; n > 0 && c.Err() == nil; n-- {
+		if c.Array(2) != 2 {
+			c.Fail(fmt.Errorf("%w: not [name, value]", ErrBad))
+		}
+		name := string(c.Bin(MaxName))
+		value := slices.Clone(c.Bin(MaxXAttrs))
+		if value == nil {
+			value = []byte{}
+		}
+		total += len(name) + len(value)
+		switch {
+		case total > MaxXAttrs:
+			c.Fail(fmt.Errorf("%w of %d bytes", wire.ErrLimit, MaxXAttrs))
+		case name == "" || strings.IndexByte(name, 0) >= 0:
+			c.Fail(fmt.Errorf("%w: name %q", ErrBad, name))
+		case len(xs) > 0 && name <= xs[len(xs)-1].Name:
+			c.Fail(fmt.Errorf("%w: names do not ascend", ErrBad))
+		}
+		xs = append(xs, XAttr{name, value})
+	}
+	return xs
+}
+
+func readExtents(c *wire.Cursor) []Extent {
+	n := c.Array(MaxExtents)
+	xs := make([]Extent, 0, min(n, 1024))
+	for ; n > 0 && c.Err() == nil; n-- {
+		var x Extent
+		if c.Array(3) != 3 {
+			c.Fail(fmt.Errorf("%w: not [chunk, offset, length]", ErrBad))
+		}
+		switch {
+		case c.IsNil():
+			x.Hole = true
+		case c.NextIsBin():
+			i, ok := id.FromBytes(c.Bin(id.Size))
+			if !ok || i.IsZero() {
+				c.Fail(fmt.Errorf("%w: not an id", ErrBad))
+			}
+			x.ID = i
+		default:
+			x.N = c.Uint(MaxExtents)
+		}
+		x.Off, x.Len = c.Uint(MaxChunk*2), c.Uint(MaxSize)
+		xs = append(xs, x)
+	}
+	return xs
+}
+
+// Errors of Check.
+var (
+	errField = errors.New("does not go with its type")
+	errSum   = errors.New("the extents do not add up")
+)
+
+// Check reports the first contradiction in e: a path that cannot be stored, a
+// field that its type does not have, extents that do not add up to the size.
+func (e *Entry) Check() error {
+	has := uint64(0)
+	if e.Target != "" {
+		has |= 1 << kTarget
+	}
+	if e.Leader != "" {
+		has |= 1 << kLeader
+	}
+	return e.check(has)
+}
+
+func (e *Entry) check(seen uint64) error {
+	if err := CheckPath(e.Path); err != nil {
+		return err
+	}
+	bad := func(field string) error { return fmt.Errorf("%s of a %s %w", field, e.Type, errField) }
+	content := e.Type == File
+	switch {
+	case e.Type == None:
+		return fmt.Errorf("type: %w", ErrAbsent)
+	case e.Path == "" && e.Type != Dir:
+		return fmt.Errorf("%w: only a directory can be the root", ErrPath)
+	case e.Mode > 0o7777:
+		return bad("mode")
+	case !content && (e.Size != 0 || e.Off != 0 || e.More || e.Inconsistent || len(e.Extents) > 0):
+		return bad("content")
+	case e.Type == Symlink && (e.Target == "" || len(e.Target) > MaxPath || strings.IndexByte(e.Target, 0) >= 0):
+		return bad("target")
+	case e.Type != Symlink && (e.Target != "" || seen&(1<<kTarget) != 0):
+		return bad("target")
+	case e.Type != HardLink && (e.Leader != "" || seen&(1<<kLeader) != 0):
+		return bad("leader")
+	case e.Type != Char && e.Type != Block && (e.Major != 0 || e.Minor != 0 || seen&(1<<kRdev) != 0):
+		return bad("device number")
+	case (e.Type == Dir || e.Type == HardLink) && e.Links != 0:
+		return bad("link count")
+	case !e.plain() && (e.Mode|e.UID|e.GID|e.Flags|e.Links != 0 || e.MTime != Time{} || len(e.XAttrs) > 0):
+		return fmt.Errorf("metadata: only the first record of a file has it: %w", errField)
+	case e.Err != "" && (len(e.Extents) > 0 || e.More || e.Off != 0):
+		return fmt.Errorf("content: an entry with err %w", errField)
+	}
+	if e.Type == HardLink {
+		if err := CheckPath(e.Leader); err != nil {
+			return fmt.Errorf("leader: %w", err)
+		}
+		if ComparePaths(e.Leader, e.Path) >= 0 {
+			return fmt.Errorf("leader %s: %w", Quote(e.Leader), ErrOrder)
+		}
+	}
+	return nil
+}
+
+// ContentLen returns the sum of the extents' lengths, or an error if one is
+// empty, lies outside what a chunk can hold, or the sum leaves what a file can.
+func (e *Entry) ContentLen() (uint64, error) {
+	var sum uint64
+	for i := range e.Extents {
+		x := &e.Extents[i]
+		switch {
+		case x.Len == 0:
+			return 0, fmt.Errorf("extent %d is empty: %w", i, errSum)
+		case !x.Hole && (x.Off > 2*MaxChunk || x.Len > 2*MaxChunk || x.Off+x.Len > 2*MaxChunk):
+			return 0, fmt.Errorf("extent %d lies outside its chunk: %w", i, errSum)
+		case x.Hole && x.Off != 0:
+			return 0, fmt.Errorf("extent %d: a hole with an offset: %w", i, errSum)
+		case x.Len > MaxSize-sum:
+			return 0, fmt.Errorf("extent %d: %w", i, errSum)
+		}
+		sum += x.Len
+	}
+	return sum, nil
+}
+
+// CheckContent is Check for entries whose content is known: the extents must
+// end where the next piece begins or, in the last piece, at the size.
+func (e *Entry) CheckContent() error {
+	n, err := e.ContentLen()
+	if err != nil || e.Type != File || e.Err != "" {
+		return err
+	}
+	if n > MaxSize-e.Off {
+		return errSum
+	}
+	end := e.Off + n
+	if e.More && n == 0 {
+		return fmt.Errorf("a piece without content: %w", errSum)
+	}
+	if !e.More && end != e.Size {
+		return fmt.Errorf("%d bytes of content where the size is %d: %w", end, e.Size, errSum)
+	}
+	return nil
+}
+
+// canonical reports fields that Encode would have left out, or written.
+func (e *Entry) canonical(seen uint64) error {
+	plain := e.plain()
+	for _, f := range [...]struct {
+		k    int
+		want bool
+	}{
+		{kMode, plain}, {kUID, plain}, {kGID, plain}, {kMTime, plain}, {kSize, e.Type == File},
+		{kOff, e.Off != 0}, {kMore, e.More}, {kLinks, e.Links > 1}, {kTarget, e.Type == Symlink},
+		{kLeader, e.Type == HardLink}, {kRdev, e.Type == Char || e.Type == Block}, {kFlags, e.Flags != 0},
+		{kXAttrs, len(e.XAttrs) > 0}, {kErr, e.Err != ""}, {kInconsistent, e.Inconsistent}, {kExt, len(e.Extents) > 0},
+	} {
+		if (seen>>f.k&1 == 1) != f.want {
+			return fmt.Errorf("key %q: %w", entryKeys[f.k], wire.ErrCanonical)
+		}
+	}
+	for _, x := range e.Extents {
+		if !x.ID.IsZero() {
+			return fmt.Errorf("an extent by id in a page: %w", ErrBad)
+		}
+	}
+	return nil
+}
+
+// Quote makes a path fit for a message: in quotes if it holds anything but
+// printable text.
+func Quote(p string) string {
+	plain := p != ""
+	for _, r := range p {
+		if r < 0x20 || r == 0x7f || r == 0xfffd || r >= 0x80 && r < 0xa0 || r == '"' || r == '\\' || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+			plain = false
+		}
+	}
+	if plain {
+		return p
+	}
+	return fmt.Sprintf("%q", p)
+}

@@ -1,0 +1,471 @@
+package rec
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math/bits"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"preserve/lib/wire"
+)
+
+// Magic follows the first byte of every stream: a head's map of at most 15
+// pairs begins {"t": "head", "preserve": …}.
+const Magic = "\xa1t\xa4head\xa8preserve"
+
+// A buffer is pooled memory of a large record. A nil buffer is freed by
+// nobody.
+type buffer struct {
+	b    []byte
+	pool *sync.Pool
+}
+
+// One pool for each power of two from 64 KiB to 32 MiB.
+var pools [10]sync.Pool
+
+func getBuffer(n int) *buffer {
+	class := max(0, bits.Len(uint(n-1))-16)
+	p := &pools[class]
+	if b, ok := p.Get().(*buffer); ok {
+		return b
+	}
+	return &buffer{make([]byte, 1<<(16+class)), p}
+}
+
+func (b *buffer) free() {
+	if b != nil {
+		b.pool.Put(b)
+	}
+}
+
+// NewChunk returns a chunk with room for n bytes of Data, from the pool that
+// Free gives to.
+func NewChunk(n int) *Chunk {
+	buf := getBuffer(n)
+	return &Chunk{Data: buf.b[:n], buf: buf}
+}
+
+// A Reader reads one stream. It checks the grammar: what may come in a stream
+// of this kind, head first, an end at the end. It is not safe for concurrent use.
+type Reader struct {
+	s       *wire.Scanner
+	c       *wire.Cursor
+	kind    Kind
+	strict  bool
+	loose   bool // more heads may follow
+	head    *Head
+	n       int // records read
+	at      int64
+	ended   bool
+	buf     *buffer // memory of the record being read
+	small   []byte
+	err     error
+	waiting atomic.Bool
+	stall   time.Duration
+	src     io.Reader
+}
+
+// NewReader returns a Reader of a stream of the given kind.
+func NewReader(r io.Reader, kind Kind) *Reader {
+	rd := &Reader{kind: kind, c: wire.NewCursor(nil, false), small: make([]byte, 0, 4096), src: r}
+	rd.s = wire.NewScanner(readFunc(rd.read))
+	rd.s.Grow = rd.grow
+	return rd
+}
+
+// Several allows further streams behind the end of the first: a concatenation
+// of packs. Their heads are returned by Next.
+func (r *Reader) Several() { r.loose = true }
+
+// Strict insists on canonical records: the form that every Writer writes and
+// that objects in a repository must have.
+func (r *Reader) Strict() { r.strict = true }
+
+// ErrStall is returned when nothing arrives for longer than SetStall allows.
+var ErrStall = errors.New("nothing arrived for too long: the stage before hangs or the connection is dead")
+
+// SetStall lets reading give up when nothing arrives for d. It works for
+// sources with a SetReadDeadline.
+func (r *Reader) SetStall(d time.Duration) { r.stall = d }
+
+type readFunc func([]byte) (int, error)
+
+func (f readFunc) Read(p []byte) (int, error) { return f(p) }
+
+func (r *Reader) read(p []byte) (int, error) {
+	if r.stall > 0 {
+		if f, ok := r.src.(interface{ SetReadDeadline(time.Time) error }); ok {
+			_ = f.SetReadDeadline(time.Now().Add(r.stall)) // a file or terminal has none: it cannot stall so
+		}
+	}
+	r.waiting.Store(true)
+	n, err := r.src.Read(p)
+	r.waiting.Store(false)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = ErrStall
+	}
+	return n, err
+}
+
+func (r *Reader) grow(b []byte, n int) []byte {
+	old := r.buf
+	r.buf = getBuffer(n)
+	copy(r.buf.b, b)
+	old.free()
+	return r.buf.b
+}
+
+// Pos names the last record read, for messages.
+func (r *Reader) Pos() string { return fmt.Sprintf("record %d at byte %d", r.n, r.at) }
+
+// Wrap puts the position of the last record read in front of err.
+func (r *Reader) Wrap(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", r.Pos(), err)
+}
+
+// Head reads the head. It returns ErrEmpty, ErrNotOurs, ErrVersion or ErrKind
+// with an explanation when the input is something else.
+func (r *Reader) Head() (*Head, error) {
+	if r.head != nil || r.err != nil {
+		return r.head, r.err
+	}
+	if err := r.checkMagic(); err != nil {
+		r.err = err
+		return nil, err
+	}
+	v, err := r.next()
+	if err != nil {
+		r.err = err
+		return nil, err
+	}
+	r.head = v.(*Head)
+	return r.head, nil
+}
+
+// checkMagic looks at the first bytes, so that a login banner is called what it
+// is.
+func (r *Reader) checkMagic() error {
+	b := r.s.Peek(1 + len(Magic))
+	switch {
+	case len(b) == 0:
+		if _, err := r.s.Next(nil, 1); err != nil && err != io.EOF {
+			return err
+		}
+		return ErrEmpty
+	case b[0]&0xf0 == 0x80 && bytes.HasPrefix([]byte(Magic), b[1:]) && len(b) < 1+len(Magic):
+		return ErrCut
+	case b[0]&0xf0 == 0x80 && string(b[1:]) == Magic:
+		return nil
+	case isText(b):
+		line, _, _ := bytes.Cut(r.s.Peek(200), []byte{'\n'})
+		return fmt.Errorf("%w: it begins with the text %q (a login script that prints something, or a wrong command?)", ErrNotOurs, line)
+	}
+	return fmt.Errorf("%w: it begins with the bytes % x", ErrNotOurs, b)
+}
+
+func isText(b []byte) bool {
+	for _, c := range b {
+		if (c < 0x20 || c == 0x7f) && c != '\n' && c != '\r' && c != '\t' && c != 0x1b {
+			return false
+		}
+	}
+	return true
+}
+
+// Next returns the next record. After the end record, which it returns, the
+// error is io.EOF. A fail record is returned as a *FailError; a stream that
+// stops without end or fail as ErrCut. Other errors carry record number and
+// byte offset. The caller frees chunks and blobs.
+func (r *Reader) Next() (Record, error) {
+	if r.head == nil {
+		return r.Head()
+	}
+	if r.err != nil {
+		return nil, r.err
+	}
+	v, err := r.next()
+	if err != nil {
+		r.err = err
+	}
+	return v, err
+}
+
+func (r *Reader) next() (Record, error) {
+	if r.ended && r.loose && r.s.Peek(1) != nil && len(r.s.Peek(1)) > 0 {
+		r.ended = false
+		if err := r.checkMagic(); err != nil {
+			return nil, err
+		}
+		r.n++
+		r.at = r.s.Offset()
+		return r.take("head")
+	}
+	if r.ended {
+		if len(r.s.Peek(1)) > 0 {
+			return nil, r.Wrap(ErrAfter)
+		}
+		return nil, io.EOF
+	}
+	r.n++
+	r.at = r.s.Offset()
+	if r.n == 1 {
+		return r.take("head")
+	}
+	return r.take("")
+}
+
+func (r *Reader) take(only string) (Record, error) {
+	raw, err := r.s.Next(r.small[:0], MaxRecord)
+	if err == nil && r.buf == nil {
+		r.small = raw[:0]
+	}
+	var v Record
+	if err == nil {
+		v, err = r.decode(raw, only)
+	}
+	keep := false
+	switch v := v.(type) {
+	case *Chunk:
+		keep = true
+		v.buf = r.own(raw, &v.Data)
+	case *Blob:
+		keep = true
+		if r.buf == nil {
+			v.Refs, v.Data, v.Sig = bytes.Clone(v.Refs), bytes.Clone(v.Data), bytes.Clone(v.Sig)
+		}
+		v.buf, r.buf = r.buf, nil
+	case *Toc:
+		v.Rows = bytes.Clone(v.Rows)
+	}
+	if !keep || err != nil {
+		r.buf.free()
+		r.buf = nil
+	}
+	switch {
+	case err == nil:
+		if f, ok := v.(*Fail); ok {
+			return nil, &FailError{f.Tool, f.Text}
+		}
+		if _, ok := v.(*End); ok {
+			r.ended = true
+		}
+		return v, nil
+	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
+		return nil, ErrCut
+	case errors.Is(err, ErrStall):
+		return nil, err
+	}
+	return nil, r.Wrap(err)
+}
+
+// own makes sure that data outlives the reader's next record.
+func (r *Reader) own(raw []byte, data *[]byte) *buffer {
+	if r.buf == nil {
+		*data = bytes.Clone(*data)
+	}
+	b := r.buf
+	r.buf = nil
+	return b
+}
+
+// decode makes a record of raw. Its slices are parts of raw.
+func (r *Reader) decode(raw []byte, only string) (Record, error) {
+	name, err := typeOf(r.c, raw)
+	if err != nil {
+		return nil, err
+	}
+	v := newRecord(name)
+	switch {
+	case v == nil:
+		return nil, fmt.Errorf("record type %q: %w", name, ErrUnknown)
+	case only != "" && name != only:
+		return nil, fmt.Errorf("record type %q where the head belongs: %w", name, ErrNotOurs)
+	case only == "" && name == "head":
+		return nil, fmt.Errorf("a second head: %w", ErrTwice)
+	case !r.kind.belongs(name):
+		return nil, fmt.Errorf("record type %q in a %s stream: %w", name, r.kind, ErrUnknown)
+	case len(raw) > limitOf(name):
+		return nil, fmt.Errorf("%s record of %d bytes: %w of %d", name, len(raw), wire.ErrLimit, limitOf(name))
+	}
+	r.c.Reset(raw, r.strict)
+	if err := Decode(r.c, v, r.strict); err != nil {
+		return nil, fmt.Errorf("%s record: %w", name, err)
+	}
+	if h, ok := v.(*Head); ok && h.Kind != r.kind {
+		return nil, fmt.Errorf("%w: this is a %s stream, but a %s stream belongs here%s", ErrKind, h.Kind, r.kind, hint(h.Kind, r.kind))
+	}
+	return v, nil
+}
+
+// hint names the tool that makes one kind of stream of another.
+func hint(have, want Kind) string {
+	switch {
+	case have == Tree && want == Content:
+		return " (is pv-chunk missing in between?)"
+	case have == Content && want == Sealed:
+		return " (is pv-seal missing in between?)"
+	case have == Tree && want == Sealed:
+		return " (are pv-chunk and pv-seal missing in between?)"
+	}
+	return ""
+}
+
+// typeOf finds a record's "t", wherever it stands.
+func typeOf(c *wire.Cursor, raw []byte) (string, error) {
+	c.Reset(raw, false)
+	for n := c.Map(1024); n > 0 && c.Err() == nil; n-- {
+		if string(c.Str(256)) == "t" {
+			t := c.Str(64)
+			return string(t), c.Err()
+		}
+		c.Raw()
+	}
+	if err := c.Err(); err != nil {
+		return "", err
+	}
+	return "", fmt.Errorf("record type: %w", ErrAbsent)
+}
+
+// TickEvery is how long a Writer is silent before it sends a tick.
+const TickEvery = 10 * time.Second
+
+// A Writer writes one stream. Its methods may be called from several
+// goroutines; records are written whole.
+type Writer struct {
+	mu     sync.Mutex
+	w      *bufio.Writer
+	enc    *wire.Writer
+	err    error
+	closed bool
+	last   time.Time
+	stop   chan struct{}
+	off    int64
+}
+
+// NewWriter returns a Writer to w.
+func NewWriter(w io.Writer) *Writer {
+	return &Writer{w: bufio.NewWriterSize(w, 64<<10), enc: wire.NewWriter(), last: time.Now()}
+}
+
+// Offset returns the number of bytes written.
+func (w *Writer) Offset() int64 { w.mu.Lock(); defer w.mu.Unlock(); return w.off }
+
+// Write writes a record and, after an end or fail record, flushes. Records that
+// are not what Check and the limits allow are refused.
+func (w *Writer) Write(v Record) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.err != nil {
+		return w.err
+	}
+	w.enc.Reset()
+	payload, err := encode(w.enc, v)
+	if err == nil {
+		if n := w.enc.Len() + len(payload); n > limitOf(v.name()) {
+			err = fmt.Errorf("%s record of %d bytes: %w of %d", v.name(), n, wire.ErrLimit, limitOf(v.name()))
+		}
+	}
+	if err != nil {
+		return err
+	}
+	w.put(w.enc.Bytes())
+	if payload != nil {
+		w.put(payload)
+	}
+	w.last = time.Now()
+	switch v.(type) {
+	case *End, *Fail:
+		w.closed = true
+		w.flush()
+	}
+	return w.err
+}
+
+func (w *Writer) put(b []byte) {
+	if w.err == nil {
+		_, w.err = w.w.Write(b)
+		w.off += int64(len(b))
+	}
+}
+
+func (w *Writer) flush() {
+	if w.err == nil {
+		w.err = w.w.Flush()
+	}
+}
+
+// Flush sends what is buffered.
+func (w *Writer) Flush() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.flush()
+	return w.err
+}
+
+// Tick sends a tick whenever nothing was written for TickEvery, until the
+// stream is closed, while the stage is at work: not while it waits for in, which
+// may be nil. Then the ticks of the stage before are the ones to pass on.
+func (w *Writer) Tick(in *Reader, progress func() (files, bytes uint64)) {
+	w.stop = make(chan struct{})
+	go func(stop chan struct{}) {
+		t := time.NewTicker(TickEvery / 4)
+		defer t.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-t.C:
+			}
+			if in != nil && in.waiting.Load() {
+				continue
+			}
+			w.mu.Lock()
+			quiet := !w.closed && w.err == nil && time.Since(w.last) >= TickEvery
+			w.mu.Unlock()
+			if quiet {
+				files, bytes := progress()
+				_ = w.Write(&Tick{files, bytes}) // the error stays in w
+				_ = w.Flush()
+			}
+		}
+	}(w.stop)
+}
+
+// Close ends the stream after the stage's work returned err: it flushes what is
+// whole and, if the work failed, sends a fail record in place of the end. It
+// returns what the stage is to return: a *FailError if the failure was told
+// already by another stage.
+func (w *Writer) Close(tool string, err error) error {
+	if w.stop != nil {
+		close(w.stop)
+		w.stop = nil
+	}
+	w.mu.Lock()
+	werr, closed := w.err, w.closed
+	w.mu.Unlock()
+	if werr != nil {
+		return werr
+	}
+	if err == nil || closed {
+		if ferr := w.Flush(); err == nil {
+			err = ferr
+		}
+		return err
+	}
+	fail := &Fail{Tool: tool, Text: Text(err.Error())}
+	var told *FailError
+	if errors.As(err, &told) {
+		fail.Tool, fail.Text = told.Tool, told.Text
+	}
+	_ = w.Write(fail) // if nobody reads it, the error at hand still matters more
+	return err
+}

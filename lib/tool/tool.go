@@ -1,0 +1,274 @@
+// Package tool is one run of one command: its arguments and streams, its flags,
+// its messages, its exit status, and an end that leaves no temporaries behind.
+// It knows no record and no file format.
+//
+// Exit status, for every command:
+//
+//	0  done
+//	1  failed, nothing committed
+//	2  a wrong command line, nothing read or written
+//	3  done, but something was left out or differs, each named on stderr
+package tool
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+)
+
+// Version of the programs, for -version.
+const Version = "0.1"
+
+// An Env is one run of a command. Tests make their own.
+type Env struct {
+	Name   string
+	Args   []string // without the command's name
+	Stdin  io.Reader
+	Stdout io.Writer
+	Stderr io.Writer
+	Log    *slog.Logger // diagnostics: Debug is shown with -v
+
+	mu       sync.Mutex
+	level    slog.LevelVar
+	cleanups map[int]func()
+	next     int
+	warned   bool
+}
+
+// Errors that decide the exit status.
+var (
+	// ErrPartial ends a run with exit status 3 and without a further message.
+	ErrPartial = errors.New("done, but something was left out")
+	// ErrTold ends a run with exit status 1 and without a further message.
+	ErrTold = errors.New("failed; told already")
+	// errHelp ends a run with exit status 0.
+	errHelp = errors.New("help")
+)
+
+// A UsageError is a wrong command line: exit status 2.
+type UsageError struct{ Text string }
+
+func (e *UsageError) Error() string { return e.Text }
+
+// Usagef returns a UsageError.
+func Usagef(format string, args ...any) error { return &UsageError{fmt.Sprintf(format, args...)} }
+
+// A Hint is an error with a second line that names the fix.
+type Hint struct {
+	Err  error
+	Text string
+}
+
+func (h *Hint) Error() string { return h.Err.Error() }
+func (h *Hint) Unwrap() error { return h.Err }
+
+// Told is implemented by errors that another stage has reported already.
+type Told interface{ Told() bool }
+
+// NewEnv returns an Env over the given streams.
+func NewEnv(name string, args []string, stdin io.Reader, stdout, stderr io.Writer) *Env {
+	e := &Env{Name: name, Args: args, Stdin: stdin, Stdout: stdout, Stderr: stderr, cleanups: map[int]func(){}}
+	e.Log = slog.New(handler{e})
+	return e
+}
+
+// Main runs a command in the process's own environment and exits.
+func Main(name string, run func(*Env) error) {
+	e := NewEnv(name, os.Args[1:], pollable(os.Stdin), os.Stdout, os.Stderr)
+	// A Go program that writes to a closed stdout dies on the spot, even
+	// after a commit. With the signal caught, the write returns EPIPE.
+	quit := make(chan os.Signal, 4)
+	signal.Notify(quit, syscall.SIGPIPE, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	go func() {
+		for s := range quit {
+			if s != syscall.SIGPIPE {
+				e.Cleanup()
+				os.Exit(1)
+			}
+		}
+	}()
+	status := e.Status(run(e))
+	e.Cleanup()
+	os.Exit(status)
+}
+
+// pollable lets a read from a pipe or socket have a deadline.
+func pollable(f *os.File) io.Reader {
+	st, err := f.Stat()
+	if err != nil || st.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
+		return f
+	}
+	fd := int(f.Fd())
+	widen(fd)
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return f
+	}
+	return os.NewFile(uintptr(fd), f.Name())
+}
+
+// widen makes a pipe larger: fewer switches between the stages at its ends.
+func widen(fd int) {
+	// The size is a wish: the system bounds it.
+	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, 1<<20)
+}
+
+// Status prints what the user must know of err and returns the exit status.
+func (e *Env) Status(err error) int {
+	var usage *UsageError
+	var told Told
+	var hint *Hint
+	switch {
+	case err == nil && e.warned, errors.Is(err, ErrPartial):
+		return 3
+	case err == nil, errors.Is(err, errHelp):
+		return 0
+	case errors.As(err, &usage):
+		e.Say("%s (see %s -h)", usage.Text, e.Name)
+		return 2
+	case errors.Is(err, ErrTold), errors.As(err, &told) && told.Told():
+		return 1
+	case errors.Is(err, syscall.EPIPE):
+		// Whoever reads our output has gone, and says why.
+		return 1
+	}
+	e.Say("%s", err.Error())
+	if errors.As(err, &hint) {
+		e.Say("hint: %s", hint.Text)
+	}
+	return 1
+}
+
+// Say prints one line on stderr in one write, control characters masked.
+func (e *Env) Say(format string, args ...any) {
+	line := e.Name + ": " + Mask(fmt.Sprintf(format, args...)) + "\n"
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, _ = io.WriteString(e.Stderr, line) // there is nobody left to tell
+}
+
+// Warn says that something was left out or differs: the run ends with exit
+// status 3.
+func (e *Env) Warn(format string, args ...any) {
+	e.Say(format, args...)
+	e.mu.Lock()
+	e.warned = true
+	e.mu.Unlock()
+}
+
+// Warned reports whether Warn was called.
+func (e *Env) Warned() bool { e.mu.Lock(); defer e.mu.Unlock(); return e.warned }
+
+// SetWarned lets the run end with exit status 3, for what was said elsewhere.
+func (e *Env) SetWarned() { e.mu.Lock(); e.warned = true; e.mu.Unlock() }
+
+// Notice says something that is normal; -q silences it.
+func (e *Env) Notice(format string, args ...any) { e.Log.Info(fmt.Sprintf(format, args...)) }
+
+// Mask replaces control characters and invalid UTF-8, which could play tricks
+// on a terminal.
+func Mask(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar || unicode.Is(unicode.Bidi_Control, r) {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(s, "?"))
+}
+
+// OnExit registers fn to be run when the command ends, by itself or by a
+// signal, and returns a function that takes it back.
+func (e *Env) OnExit(fn func()) (cancel func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := e.next
+	e.next++
+	e.cleanups[n] = fn
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		delete(e.cleanups, n)
+	}
+}
+
+// Cleanup runs what OnExit registered, once.
+func (e *Env) Cleanup() {
+	e.mu.Lock()
+	fns := e.cleanups
+	e.cleanups = map[int]func(){}
+	e.mu.Unlock()
+	for _, fn := range fns {
+		fn()
+	}
+}
+
+// Flags returns a set of flags with -v and -q in it. Parse it with Env.Parse.
+func (e *Env) Flags() *flag.FlagSet {
+	fs := flag.NewFlagSet(e.Name, flag.ContinueOnError)
+	fs.SetOutput(io.Discard)
+	fs.Usage = func() {}
+	fs.BoolFunc("v", "say more", func(string) error { e.level.Set(slog.LevelDebug); return nil })
+	fs.BoolFunc("q", "say only errors and warnings", func(string) error { e.level.Set(slog.LevelWarn); return nil })
+	return fs
+}
+
+// Parse reads the command line: flags before, between and after the other
+// words, which it returns. "--" ends the flags. With -h it prints usage on
+// stdout and returns an error that ends the run with exit status 0.
+func (e *Env) Parse(fs *flag.FlagSet, usage string) ([]string, error) {
+	var words []string
+	args := e.Args
+	for {
+		err := fs.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			if _, err := io.WriteString(e.Stdout, usage); err != nil {
+				return nil, err
+			}
+			return nil, errHelp
+		}
+		if err != nil {
+			return nil, &UsageError{err.Error()}
+		}
+		rest := fs.Args()
+		done := len(args) - len(rest)
+		if done > 0 && args[done-1] == "--" || len(rest) == 0 {
+			return append(words, rest...), nil
+		}
+		words = append(words, rest[0])
+		args = rest[1:]
+	}
+}
+
+// Records returns stdout for records: a terminal is refused, a pipe widened.
+func (e *Env) Records() (io.Writer, error) {
+	if f, ok := e.Stdout.(*os.File); ok {
+		if IsTerminal(f) {
+			return nil, Usagef("records go to stdout, which is a terminal: add a pipe or a file")
+		}
+		widen(int(f.Fd()))
+	}
+	return e.Stdout, nil
+}
+
+// Input returns stdin for records: a terminal is refused.
+func (e *Env) Input() (io.Reader, error) {
+	if f, ok := e.Stdin.(*os.File); ok && IsTerminal(f) {
+		return nil, Usagef("records come from stdin, which is a terminal: add a pipe or a file")
+	}
+	return e.Stdin, nil
+}
+
+// IsTerminal reports whether f is a terminal.
+func IsTerminal(f *os.File) bool {
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
