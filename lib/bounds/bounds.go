@@ -1,0 +1,83 @@
+// Package bounds decides where groups of small files, pages of entries, index
+// pages and pieces of huge files end. It knows no data beyond the few bytes
+// that it is shown, and keeps nothing.
+//
+// Every decision is a MAC under a key derived from the cut key, never an
+// unkeyed hash: whoever does not hold the key cannot tell from sizes alone
+// where a known tree would be cut. The same path gives the same decision in
+// every run, so that an unchanged region is cut into the same pages.
+package bounds
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/binary"
+	"hash"
+	"math/bits"
+)
+
+// What pv-chunk aims at; readers accept whatever the limits of the format allow
+// (docs/format/streams.md, "Limits").
+const (
+	SmallFile  = 256 << 10 // smaller files are grouped
+	GroupMin   = 384 << 10 // a group is not ended by a decision before this
+	GroupMax   = 1 << 20   // and never grows over this
+	groupBits  = 3         // one file in 8 ends a group that is large enough
+	pageBits   = 8         // one path in 256 begins a page
+	indexBits  = 6         // one page in 64 begins an index page, and so on upwards
+	pieceBits  = 8         // one chunk in 256 ends a piece of a huge file
+	edge       = 64        // bytes of each end of a file that decide about groups
+	MaxEntries = 1024      // entries of a page
+	MaxBytes   = 256 << 10 // bytes of its entries, unless it is a single one
+	MaxRefs    = 1024      // references of a page, and children of an index page
+)
+
+// Bounds makes the decisions. It is not safe for concurrent use.
+type Bounds struct {
+	page, group hash.Hash
+	sum         [sha256.Size]byte
+}
+
+// New returns Bounds under the keys that the cut key gives for groups and pages.
+func New(groupKey, pageKey []byte) *Bounds {
+	return &Bounds{page: hmac.New(sha256.New, pageKey), group: hmac.New(sha256.New, groupKey)}
+}
+
+// zeros returns the number of leading zero bits of the MAC over the parts.
+func (b *Bounds) zeros(h hash.Hash, parts ...[]byte) int {
+	h.Reset()
+	for _, p := range parts {
+		h.Write(p)
+	}
+	return bits.LeadingZeros64(binary.BigEndian.Uint64(h.Sum(b.sum[:0])))
+}
+
+var (
+	tagPath  = []byte("path\x00")
+	tagPiece = []byte("piece\x00")
+)
+
+// PageBegins reports whether a page begins with the entry at path.
+func (b *Bounds) PageBegins(path string) bool {
+	return b.zeros(b.page, tagPath, []byte(path)) >= pageBits
+}
+
+// IndexBegins reports whether an index page of the given level (1 and up: one
+// less than its kind) begins with the child whose first entry is at path.
+func (b *Bounds) IndexBegins(level int, path string) bool {
+	return b.zeros(b.page, tagPath, []byte(path)) >= pageBits+indexBits*level
+}
+
+// GroupEnds reports whether a group that has reached GroupMin ends behind a file
+// with this content.
+func (b *Bounds) GroupEnds(content []byte) bool {
+	n := len(content)
+	var size [8]byte
+	binary.BigEndian.PutUint64(size[:], uint64(n))
+	return b.zeros(b.group, size[:], content[:min(n, edge)], content[max(0, n-edge):]) >= groupBits
+}
+
+// PieceEnds reports whether a piece of a huge file ends behind this chunk.
+func (b *Bounds) PieceEnds(chunk []byte) bool {
+	return b.zeros(b.page, tagPiece, chunk[max(0, len(chunk)-edge):]) >= pieceBits
+}

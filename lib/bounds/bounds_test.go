@@ -1,0 +1,69 @@
+package bounds
+
+import (
+	"fmt"
+	"math"
+	"testing"
+)
+
+func testBounds(b byte) *Bounds { return New([]byte{b, 1}, []byte{b, 2}) }
+
+// The rates are what they are said to be, and nested: a path that begins an
+// index page begins a page.
+func TestRates(t *testing.T) {
+	b := testBounds(1)
+	const n = 200000
+	var pages, index, groups, pieces float64
+	for i := range n {
+		p := fmt.Sprintf("dir%d/file%d", i%100, i)
+		page, idx := b.PageBegins(p), b.IndexBegins(1, p)
+		if idx && !page || b.IndexBegins(2, p) && !idx {
+			t.Fatalf("%s begins an index page but no page", p)
+		}
+		for _, c := range []struct {
+			on bool
+			n  *float64
+		}{{page, &pages}, {idx, &index}, {b.GroupEnds([]byte(p)), &groups}, {b.PieceEnds([]byte(p)), &pieces}} {
+			if c.on {
+				*c.n++
+			}
+		}
+	}
+	for name, c := range map[string]struct{ got, want float64 }{
+		"pages": {pages, n >> pageBits}, "index": {index, n >> (pageBits + indexBits)}, "groups": {groups, n >> groupBits}, "pieces": {pieces, n >> pieceBits}} {
+		if math.Abs(c.got-c.want) > 6*math.Sqrt(c.want) {
+			t.Errorf("%s: %v of %v, want about %v", name, c.got, float64(n), c.want)
+		}
+	}
+}
+
+// Other keys decide otherwise, and each input counts.
+func TestKeyed(t *testing.T) {
+	a, b := testBounds(1), testBounds(2)
+	same := 0
+	for i := range 4000 {
+		p := fmt.Sprint(i)
+		if a.GroupEnds([]byte(p)) && b.GroupEnds([]byte(p)) {
+			same++
+		}
+	}
+	if same > 200 { // 4000/64 expected by chance
+		t.Errorf("%d common decisions under different keys", same)
+	}
+	long := make([]byte, 1000)
+	changed := 0
+	for i := range 256 {
+		long[500] = byte(i) // the middle does not count
+		if a.GroupEnds(long) != a.GroupEnds(make([]byte, 1000)) {
+			t.Fatal("the middle of a file decides")
+		}
+		long[999] = byte(i)
+		if a.GroupEnds(long) {
+			changed++
+		}
+		long[999] = 0
+	}
+	if changed == 0 || changed == 256 {
+		t.Error("the end of a file does not decide")
+	}
+}

@@ -1,0 +1,144 @@
+package page
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"preserve/lib/rec"
+)
+
+// A Checker follows the entries of a whole tree and reports the first that
+// breaks a rule: pv-seal refuses to store such a tree, pv-unpack refuses to
+// believe it. The rules (docs/format/snapshots.md, "Rules of a tree"):
+//
+//   - paths ascend; the pieces of a file follow each other without a gap, and
+//     end with the one that has no More;
+//   - a path's parent is an earlier directory entry, unless it is the root;
+//   - a hard link names an earlier entry that has Links;
+//   - extents add up to the size.
+//
+// Where a page is lost, Gap is called: what depended on it is then an orphan and
+// no mistake.
+//
+// What it holds grows with the depth of the tree and with the number of
+// entries that have several links.
+type Checker struct {
+	started bool
+	last    Key
+	lastEnd uint64 // where the next piece must begin
+	more    bool   // the last entry announced another piece
+	dirs    []string
+	leaders map[string]bool
+	gap     bool // a page was lost
+
+	// Entries and Bytes count names and the bytes of file content.
+	Entries, Bytes uint64
+}
+
+// Next checks the next entry.
+func (k *Checker) Next(e *rec.Entry) error {
+	err := e.Check()
+	if err == nil {
+		err = k.next(e)
+	}
+	if err == nil {
+		err = e.CheckContent()
+	}
+	if err != nil {
+		return fmt.Errorf("entry %s: %w", KeyOf(e), err)
+	}
+	n, _ := e.ContentLen() // CheckContent has judged it
+	k.started, k.last, k.more, k.lastEnd = true, KeyOf(e), e.More, e.Off+n
+	k.Bytes += n
+	return nil
+}
+
+func (k *Checker) next(e *rec.Entry) error {
+	if k.more {
+		if e.Path != k.last.Path || e.Type != rec.File || e.Off != k.lastEnd || e.Off == 0 {
+			return fmt.Errorf("%w: the next piece of %s at %d belongs here", ErrPage, rec.Quote(k.last.Path), k.lastEnd)
+		}
+		return nil
+	}
+	if e.Off != 0 && k.gap {
+		return ErrOrphan
+	}
+	if e.Off != 0 {
+		return fmt.Errorf("%w: a piece without the one before", ErrPage)
+	}
+	if k.started && rec.ComparePaths(k.last.Path, e.Path) >= 0 {
+		return fmt.Errorf("%w: it comes behind %s", rec.ErrOrder, rec.Quote(k.last.Path))
+	}
+	if err := k.parent(e); err != nil {
+		return err
+	}
+	if e.Type == rec.HardLink && !k.leaders[e.Leader] && k.gap {
+		return ErrOrphan
+	}
+	if e.Type == rec.HardLink && !k.leaders[e.Leader] {
+		return fmt.Errorf("%w: its first name %s is not among the entries with links before it", ErrPage, rec.Quote(e.Leader))
+	}
+	if e.Links > 1 {
+		if k.leaders == nil {
+			k.leaders = map[string]bool{}
+		}
+		k.leaders[e.Path] = true
+	}
+	k.Entries++
+	return nil
+}
+
+// parent keeps the stack of directories that the path lies in.
+func (k *Checker) parent(e *rec.Entry) error {
+	for len(k.dirs) > 0 && !rec.Below(e.Path, k.dirs[len(k.dirs)-1]) {
+		k.dirs = k.dirs[:len(k.dirs)-1]
+	}
+	top := ""
+	if len(k.dirs) > 0 {
+		top = k.dirs[len(k.dirs)-1]
+	}
+	if rec.Parent(e.Path) != top && !k.gap {
+		return fmt.Errorf("%w: no directory %s comes before it", ErrPage, rec.Quote(rec.Parent(e.Path)))
+	}
+	if e.Type == rec.Dir && e.Path != "" {
+		k.dirs = append(k.dirs, e.Path)
+	}
+	return nil
+}
+
+// ErrOrphan is an entry of which a part, or what it is a link to, was in a page
+// that is lost.
+var ErrOrphan = errors.New("what it belongs to was in a page that is missing")
+
+// Gap says that a page is lost here. From now on parents may be absent (Parents
+// names them), and what needs more than a parent is an ErrOrphan.
+func (k *Checker) Gap() { k.gap, k.more = true, false }
+
+// Parents returns the directories of e, outermost first, that were lost with a
+// page, and takes them as seen. It is called before Next.
+func (k *Checker) Parents(e *rec.Entry) (lost []string) {
+	if !k.gap || k.more {
+		return nil
+	}
+	for p := rec.Parent(e.Path); p != ""; p = rec.Parent(p) {
+		if slices.Contains(k.dirs, p) {
+			break
+		}
+		lost = append(lost, p)
+	}
+	slices.Reverse(lost)
+	for len(lost) > 0 && len(k.dirs) > 0 && !rec.Below(e.Path, k.dirs[len(k.dirs)-1]) {
+		k.dirs = k.dirs[:len(k.dirs)-1]
+	}
+	k.dirs = append(k.dirs, lost...)
+	return lost
+}
+
+// Finish reports a file whose last piece did not come.
+func (k *Checker) Finish() error {
+	if k.more {
+		return fmt.Errorf("entry %s: %w: its next piece is absent", rec.Quote(k.last.Path), ErrPage)
+	}
+	return nil
+}

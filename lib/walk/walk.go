@@ -1,0 +1,401 @@
+// Package walk reads a sealed stream, parents first, and makes of it a verified
+// tree: it knows at each moment which blob must come next, opens it, checks it
+// as docs/format/crypto.md ("Reading") says, and hands entries and data to a
+// Sink. Nothing reaches the Sink that was not asked for, signed for and
+// checked.
+//
+// Pages are opened in the goroutine of Run, in order; data blobs by several
+// goroutines, whose weight in flight is bounded.
+package walk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+	"sync"
+
+	"preserve/lib/box"
+	"preserve/lib/id"
+	"preserve/lib/page"
+	"preserve/lib/par"
+	"preserve/lib/rec"
+	"preserve/lib/snap"
+)
+
+// Errors of a stream that is not what was asked for.
+var (
+	ErrOther      = errors.New("not the snapshot that was asked for")
+	ErrUnexpected = errors.New("a blob that does not belong here")
+	ErrIncomplete = errors.New("the stream ended before the whole snapshot came")
+	ErrCounts     = errors.New("the tree has not as many entries or bytes as its snapshot says")
+	ErrPartial    = errors.New("a checkpoint of a run that did not end, not a whole snapshot")
+	ErrOrder      = errors.New("blobs in another order")
+)
+
+// A Use is a place in a file where data of a blob belongs.
+type Use struct {
+	Entry    int // index into the page's Entries
+	At       int64
+	Off, Len int // in the blob's plaintext
+}
+
+// A Page is a page's entries, in order, and for each of its data blobs where its
+// data belongs.
+type Page struct {
+	Entries []*rec.Entry
+	Refs    []id.ID
+	Uses    [][]Use // Uses[i] belong to Refs[i]
+
+	size []int // the least plaintext of each blob
+}
+
+// A Sink takes what a walk verifies. An error from any method ends the walk.
+type Sink interface {
+	// Snapshot comes first.
+	Snapshot(i id.ID, s *snap.Snapshot) error
+	// Page comes before its data, in path order, from one goroutine.
+	Page(p *Page) error
+	// Data brings blob ref of p; plain is valid until Data returns. It is
+	// called from several goroutines, for pages that came already.
+	Data(p *Page, ref int, plain []byte) error
+	// Missing says that the repository could not give blob ref of p.
+	Missing(p *Page, ref int, i id.ID) error
+	// Gap says that a page is missing: entries from first on, up to but not
+	// including next (all that remain if next is nil), are unknown.
+	Gap(first page.Key, next *page.Key, i id.ID) error
+	// Orphan says that an entry cannot be used since a page is missing.
+	Orphan(e *rec.Entry) error
+}
+
+// Options of a walk.
+type Options struct {
+	Want     id.ID // the snapshot that was asked for; zero: any
+	MetaOnly bool  // skip data blobs, should they come
+}
+
+// inFlight bounds the sealed bytes of data blobs that are being opened.
+const inFlight = 16 << 20
+
+type walker struct {
+	in     *rec.Reader
+	open   *box.Opener
+	o      Options
+	sink   Sink
+	check  page.Checker
+	stack  []frame
+	snap   *snap.Snapshot
+	meta   bool // no data will come
+	losses bool
+	data   *par.Map[*datum, *datum]
+	plain  sync.Pool
+}
+
+// A frame is a blob whose references are still to come.
+type frame struct {
+	kind uint8
+	refs []byte
+	next int
+	keys []page.Key // of an index page's children
+	page *Page      // of a page
+}
+
+type datum struct {
+	blob *rec.Blob
+	page *Page
+	ref  int
+}
+
+// Run walks the stream of in to its end.
+func Run(in *rec.Reader, open *box.Opener, o Options, sink Sink) error {
+	w := &walker{in: in, open: open, o: o, sink: sink}
+	head, err := in.Head()
+	if err != nil {
+		return err
+	}
+	if head.Order != rec.Down {
+		return fmt.Errorf("%w: this is a sealed stream in order %q, and reading needs order %q: the output of pv-get REPO ID", ErrOrder, head.Order, rec.Down)
+	}
+	w.meta = head.Meta
+	w.data = par.New(runtime.GOMAXPROCS(0), 64, inFlight, w.openData, func(*datum) error { return nil })
+	err = w.run()
+	if cerr := w.data.Close(); cerr != nil {
+		return cerr
+	}
+	return err
+}
+
+func (w *walker) run() error {
+	for {
+		v, err := w.in.Next()
+		if err == io.EOF {
+			return w.finish()
+		}
+		if err != nil {
+			return err
+		}
+		switch v := v.(type) {
+		case *rec.Session:
+			_, err = w.open.AddSession(v.Data)
+		case *rec.Blob:
+			err = w.blob(v)
+		case *rec.Missing:
+			err = w.missing(v.ID)
+		case *rec.Stored, *rec.Toc:
+			err = fmt.Errorf("%w: a record of a pack", ErrUnexpected)
+		}
+		if err != nil {
+			return w.in.Wrap(err)
+		}
+	}
+}
+
+// expect returns what must come next; ok is false when nothing more must.
+func (w *walker) expect() (i id.ID, kind uint8, f *frame, ok bool) {
+	for len(w.stack) > 0 {
+		f := &w.stack[len(w.stack)-1]
+		if f.next*id.Size < len(f.refs) {
+			return id.ID(f.refs[f.next*id.Size:]), f.kind - 1, f, true
+		}
+		w.stack = w.stack[:len(w.stack)-1]
+	}
+	return id.ID{}, 0, nil, false
+}
+
+func (w *walker) blob(b *rec.Blob) error {
+	if w.snap == nil {
+		defer b.Free()
+		return w.snapshot(b)
+	}
+	want, kind, f, ok := w.expect()
+	switch {
+	case !ok:
+		b.Free()
+		return fmt.Errorf("%w: blob %s behind the end of the tree", ErrUnexpected, b.ID.Short())
+	case b.ID != want:
+		b.Free()
+		return fmt.Errorf("%w: blob %s where %s is due", ErrUnexpected, b.ID.Short(), want.Short())
+	case f.kind == rec.KindSnapshot && b.Kind >= rec.KindPage && b.Kind <= rec.KindIndexMax:
+		// The root may be of any of these kinds; its id vouches for it.
+	case b.Kind != kind:
+		b.Free()
+		return fmt.Errorf("%w: blob %s is of kind %d, not %d", ErrUnexpected, b.ID.Short(), b.Kind, kind)
+	}
+	if b.Kind == rec.KindData {
+		ref := f.next
+		f.next++
+		if w.o.MetaOnly {
+			b.Free()
+			return nil
+		}
+		return w.data.Put(&datum{b, f.page, ref}, int64(len(b.Data)))
+	}
+	defer b.Free()
+	var first *page.Key
+	if f.keys != nil {
+		first = &f.keys[f.next]
+	}
+	f.next++
+	return w.node(b, first)
+}
+
+// snapshot opens the first blob and checks who made it.
+func (w *walker) snapshot(b *rec.Blob) error {
+	if b.Kind != rec.KindSnapshot {
+		return fmt.Errorf("%w: kind %d where a snapshot is due", ErrUnexpected, b.Kind)
+	}
+	if !w.o.Want.IsZero() && b.ID != w.o.Want {
+		return fmt.Errorf("%w: %s came, %s was asked for", ErrOther, b.ID.Short(), w.o.Want.Short())
+	}
+	s, err := OpenSnapshot(w.open, b)
+	if err != nil {
+		return err
+	}
+	if s.Partial {
+		return fmt.Errorf("snapshot %s: %w", b.ID.Short(), ErrPartial)
+	}
+	w.snap = s
+	w.stack = append(w.stack, frame{kind: rec.KindSnapshot, refs: append([]byte(nil), b.Refs...)})
+	return w.sink.Snapshot(b.ID, s)
+}
+
+// OpenSnapshot opens a blob of kind 9 and checks certificate and signature.
+func OpenSnapshot(open *box.Opener, b *rec.Blob) (*snap.Snapshot, error) {
+	plain, err := open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %s: %w", b.ID.Short(), err)
+	}
+	s, err := snap.Decode(plain)
+	if err == nil {
+		err = open.VerifySnapshot(b.ID, b.Sig, s.WriterKey, s.WriterName, s.WriterCert)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("snapshot %s: %w", b.ID.Short(), err)
+	}
+	return s, nil
+}
+
+// node opens a page or index page. first is the key that the parent gives it,
+// nil for the root.
+func (w *walker) node(b *rec.Blob, first *page.Key) error {
+	plain, err := w.open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
+	if err != nil {
+		return fmt.Errorf("page %s: %w", b.ID.Short(), err)
+	}
+	if !page.Distinct(b.Refs) {
+		return fmt.Errorf("page %s: %w: a reference comes twice", b.ID.Short(), page.ErrPage)
+	}
+	refs := append([]byte(nil), b.Refs...)
+	if b.Kind > rec.KindPage {
+		keys, err := page.DecodeIndex(plain, b.NRefs())
+		if err == nil && first != nil && keys[0] != *first {
+			err = fmt.Errorf("%w: it begins with %s, the page above says %s", page.ErrPage, keys[0], *first)
+		}
+		if err != nil {
+			return fmt.Errorf("index page %s: %w", b.ID.Short(), err)
+		}
+		w.stack = append(w.stack, frame{kind: b.Kind, refs: refs, keys: keys})
+		return nil
+	}
+	entries, err := page.Decode(plain, b.NRefs())
+	if err == nil && first != nil && page.KeyOf(entries[0]) != *first {
+		err = fmt.Errorf("%w: it begins with %s, the page above says %s", page.ErrPage, page.KeyOf(entries[0]), *first)
+	}
+	if err != nil {
+		return fmt.Errorf("page %s: %w", b.ID.Short(), err)
+	}
+	p := &Page{}
+	if entries, err = w.accept(entries); err != nil {
+		return fmt.Errorf("page %s: %w", b.ID.Short(), err)
+	}
+	p.fill(entries, refs)
+	if err := w.sink.Page(p); err != nil {
+		return err
+	}
+	if !w.meta {
+		w.stack = append(w.stack, frame{kind: b.Kind, refs: refs, page: p})
+	}
+	return nil
+}
+
+// accept checks a page's entries. Behind a gap it drops orphans and puts in
+// directories that were lost.
+func (w *walker) accept(entries []*rec.Entry) ([]*rec.Entry, error) {
+	good := entries[:0:0]
+	for _, e := range entries {
+		for _, p := range w.check.Parents(e) {
+			good = append(good, &rec.Entry{Path: p, Type: rec.Dir, Mode: 0o700, MTime: w.snap.Time})
+		}
+		err := w.check.Next(e)
+		if errors.Is(err, page.ErrOrphan) {
+			if err := w.sink.Orphan(e); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		good = append(good, e)
+	}
+	return good, nil
+}
+
+// fill sets the page's entries and works out where each blob's data belongs.
+func (p *Page) fill(entries []*rec.Entry, refs []byte) {
+	p.Entries = entries
+	n := len(refs) / id.Size
+	p.Refs, p.Uses, p.size = make([]id.ID, n), make([][]Use, n), make([]int, n)
+	for i := range p.Refs {
+		p.Refs[i] = id.ID(refs[i*id.Size:])
+	}
+	for n, e := range entries {
+		at := int64(e.Off)
+		for _, x := range e.Extents {
+			if !x.Hole { // the checker has bounded Off and Len
+				p.Uses[x.N] = append(p.Uses[x.N], Use{n, at, int(x.Off), int(x.Len)})
+				p.size[x.N] = max(p.size[x.N], int(x.Off+x.Len))
+			}
+			at += int64(x.Len)
+		}
+	}
+}
+
+// openData opens a data blob and hands it to the sink.
+func (w *walker) openData(d *datum) (*datum, error) {
+	defer d.blob.Free()
+	buf, _ := w.plain.Get().([]byte)
+	plain, err := w.open.Open(buf[:0], rec.KindData, d.blob.ID, d.blob.SID, nil, d.blob.Data)
+	if err != nil {
+		return d, fmt.Errorf("data blob %s of %s: %w", d.blob.ID.Short(), d.page.where(d.ref), err)
+	}
+	if need := d.page.size[d.ref]; len(plain) < need {
+		return d, fmt.Errorf("data blob %s of %s: %w: %d bytes where extents need %d", d.blob.ID.Short(), d.page.where(d.ref), page.ErrPage, len(plain), need)
+	}
+	err = w.sink.Data(d.page, d.ref, plain)
+	w.plain.Put(plain)
+	return d, err
+}
+
+// where names a file that a blob belongs to.
+func (p *Page) where(ref int) string {
+	if len(p.Uses[ref]) == 0 {
+		return "no file"
+	}
+	return rec.Quote(p.Entries[p.Uses[ref][0].Entry].Path)
+}
+
+// missing goes on without a blob.
+func (w *walker) missing(i id.ID) error {
+	w.losses = true
+	if w.snap == nil {
+		return fmt.Errorf("snapshot %s: the repository cannot give it", i.Short())
+	}
+	want, kind, f, ok := w.expect()
+	if !ok || want != i {
+		return fmt.Errorf("%w: blob %s is reported missing out of turn", ErrUnexpected, i.Short())
+	}
+	if f.kind == rec.KindSnapshot {
+		return fmt.Errorf("the snapshot's root page %s is missing in the repository: nothing can be read", i.Short())
+	}
+	ref := f.next
+	f.next++
+	if kind == rec.KindData {
+		if w.o.MetaOnly {
+			return nil
+		}
+		return w.sink.Missing(f.page, ref, i)
+	}
+	w.check.Gap()
+	return w.sink.Gap(f.keys[ref], w.nextKey(), i)
+}
+
+// nextKey is the key of the next page that is due.
+func (w *walker) nextKey() *page.Key {
+	for n := len(w.stack) - 1; n >= 0; n-- {
+		if f := w.stack[n]; f.keys != nil && f.next < len(f.keys) {
+			return &f.keys[f.next]
+		}
+	}
+	return nil
+}
+
+// finish checks what must be true at the end record.
+func (w *walker) finish() error {
+	if w.snap == nil {
+		return fmt.Errorf("%w: not even the snapshot", ErrIncomplete)
+	}
+	if i, _, _, more := w.expect(); more {
+		return fmt.Errorf("%w: blob %s is due", ErrIncomplete, i.Short())
+	}
+	if w.losses {
+		return nil
+	}
+	if err := w.check.Finish(); err != nil {
+		return err
+	}
+	if w.check.Entries != w.snap.Entries || w.check.Bytes != w.snap.Bytes {
+		return fmt.Errorf("%w: %d entries of %d, %d bytes of %d", ErrCounts, w.check.Entries, w.snap.Entries, w.check.Bytes, w.snap.Bytes)
+	}
+	return nil
+}
