@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/bits"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -19,6 +18,9 @@ import (
 // pairs begins {"t": "head", "preserve": …}.
 const Magic = "\xa1t\xa4head\xa8preserve"
 
+// magicFail begins the stream of a stage that failed before its head.
+const magicFail = "\xa1t\xa4fail"
+
 // A buffer is pooled memory of a large record. A nil buffer is freed by
 // nobody.
 type buffer struct {
@@ -26,16 +28,22 @@ type buffer struct {
 	pool *sync.Pool
 }
 
-// One pool for each power of two from 64 KiB to 32 MiB.
-var pools [10]sync.Pool
+// Sizes of pooled buffers: close above what chunks and blobs commonly take, so
+// that little of a buffer is wasted.
+var sizes = [...]int{64 << 10, 256 << 10, 512 << 10, 768 << 10, 1<<20 + 4<<10, 2<<20 + 4<<10, 4<<20 + 4<<10, 8<<20 + 4<<10, MaxRecord + 4<<10}
+
+var pools [len(sizes)]sync.Pool
 
 func getBuffer(n int) *buffer {
-	class := max(0, bits.Len(uint(n-1))-16)
+	class := 0
+	for class < len(sizes)-1 && sizes[class] < n {
+		class++
+	}
 	p := &pools[class]
 	if b, ok := p.Get().(*buffer); ok {
 		return b
 	}
-	return &buffer{make([]byte, 1<<(16+class)), p}
+	return &buffer{make([]byte, max(n, sizes[class])), p}
 }
 
 func (b *buffer) free() {
@@ -163,7 +171,7 @@ func (r *Reader) checkMagic() error {
 		return ErrEmpty
 	case b[0]&0xf0 == 0x80 && bytes.HasPrefix([]byte(Magic), b[1:]) && len(b) < 1+len(Magic):
 		return ErrCut
-	case b[0]&0xf0 == 0x80 && string(b[1:]) == Magic:
+	case b[0]&0xf0 == 0x80 && (string(b[1:]) == Magic || bytes.HasPrefix(b[1:], []byte(magicFail))):
 		return nil
 	case isText(b):
 		line, _, _ := bytes.Cut(r.s.Peek(200), []byte{'\n'})
@@ -287,7 +295,7 @@ func (r *Reader) decode(raw []byte, only string) (Record, error) {
 	switch {
 	case v == nil:
 		return nil, fmt.Errorf("record type %q: %w", name, ErrUnknown)
-	case only != "" && name != only:
+	case only != "" && name != only && name != "fail":
 		return nil, fmt.Errorf("record type %q where the head belongs: %w", name, ErrNotOurs)
 	case only == "" && name == "head":
 		return nil, fmt.Errorf("a second head: %w", ErrTwice)
@@ -346,6 +354,7 @@ type Writer struct {
 	enc    *wire.Writer
 	err    error
 	closed bool
+	muted  bool
 	last   time.Time
 	stop   chan struct{}
 	off    int64
@@ -440,6 +449,10 @@ func (w *Writer) Tick(in *Reader, progress func() (files, bytes uint64)) {
 	}(w.stop)
 }
 
+// Mute keeps texts out of the stream's fail record: they can name files, and
+// the stage behind may belong to somebody else.
+func (w *Writer) Mute() { w.muted = true }
+
 // Close ends the stream after the stage's work returned err: it flushes what is
 // whole and, if the work failed, sends a fail record in place of the end. It
 // returns what the stage is to return: a *FailError if the failure was told
@@ -465,6 +478,9 @@ func (w *Writer) Close(tool string, err error) error {
 	var told *FailError
 	if errors.As(err, &told) {
 		fail.Tool, fail.Text = told.Tool, told.Text
+	}
+	if w.muted {
+		fail.Text = "see its own message"
 	}
 	_ = w.Write(fail) // if nobody reads it, the error at hand still matters more
 	return err

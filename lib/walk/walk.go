@@ -46,6 +46,7 @@ type Page struct {
 	Entries []*rec.Entry
 	Refs    []id.ID
 	Uses    [][]Use // Uses[i] belong to Refs[i]
+	State   any     // the sink's own
 
 	size []int // the least plaintext of each blob
 }

@@ -1,0 +1,52 @@
+# Preserve. Only Go and make are needed to build, to test and for a first backup.
+
+override SRC := $(value SRC)
+export SRC
+export CGO_ENABLED = 0
+PREFIX = /usr/local
+FUZZTIME = 10s
+SHELLS = $(wildcard scripts/pv-* .ci/* testdata/scripts/*.sh)
+
+.PHONY: all test check race fuzz bench system backup install clean
+
+all:
+	go build -trimpath -o bin/ ./cmd/...
+
+# Tests; says what was skipped and why.
+test:
+	.ci/test ./...
+
+# What CI runs, and nothing else.
+check:
+	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "run gofmt -w on these"; exit 1; }
+	go vet ./...
+	go vet -tags system ./systest
+	go tool -modfile=tools.mod staticcheck -tags system ./...
+	.ci/shells $(SHELLS)
+	.ci/test ./...
+
+race:
+	CGO_ENABLED=1 go test -race ./...
+
+# Each fuzz target for FUZZTIME.
+fuzz:
+	.ci/fuzz $(FUZZTIME)
+
+bench: all
+	go run ./bench
+
+# Real sshd, full disks, a large real tree; needs root for all of it.
+system: all
+	.ci/test -tags system -count=1 -timeout 15m ./systest
+
+# make backup SRC=DIR: keys and a repository, if there are none, and a snapshot.
+backup: all
+	@scripts/pv-first-backup "$$SRC"
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin
+	install bin/* scripts/pv-backup scripts/pv-restore scripts/pv-list scripts/pv-verify $(DESTDIR)$(PREFIX)/bin
+	install -m 644 scripts/pv-common.sh $(DESTDIR)$(PREFIX)/bin
+
+clean:
+	rm -rf bin

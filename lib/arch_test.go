@@ -1,0 +1,247 @@
+// Package lib_test holds the house's rules about who imports whom.
+package lib_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// Modules of others. Each is used by as few packages as can be.
+const (
+	msgpack  = "github.com/vmihailenco/msgpack/v5"
+	compress = "github.com/klauspost/compress"
+	crypto   = "golang.org/x/crypto"
+	sys      = "golang.org/x/sys"
+	scripts  = "github.com/rogpeppe/go-internal"
+)
+
+// allowed is what each package may import of ours (without "preserve/lib/") and
+// of others, in order of floors: a package imports lower floors only. What a
+// package does not import it need not be allowed. A new package needs a line.
+var allowed = []struct {
+	floor int
+	pkg   string
+	of    []string
+}{
+	// Nouns: one thing each.
+	{0, "tool", []string{sys}},
+	{0, "id", nil},
+	{0, "wire", []string{msgpack}},
+	{0, "par", nil},
+	{0, "durable", []string{sys}},
+	{0, "cdc", nil},
+	{0, "bounds", nil},
+	{1, "rec", []string{"id", "wire"}},
+	{1, "key", []string{"durable"}},
+	{2, "pack", []string{"id", "rec", "wire"}},
+	{2, "tree", []string{"rec", sys}},
+	{2, "box", []string{"id", "key", compress, crypto, sys}},
+	{2, "page", []string{"id", "rec", "wire"}},
+	{2, "snap", []string{"id", "rec", "wire"}},
+	{3, "store", []string{"durable", "id", "pack", "rec", "wire", sys}},
+	{3, "walk", []string{"box", "id", "page", "par", "rec", "snap"}},
+	{4, "store/storetest", []string{"id", "pack", "rec", "store"}}, // tests only
+
+	// Verbs: the tools. Only they combine nouns, and none imports another.
+	{5, "tools/scan", []string{"rec", "tool", "tree"}},
+	{5, "tools/chunk", []string{"bounds", "cdc", "key", "par", "rec", "tool", "tree"}},
+	{5, "tools/seal", []string{"bounds", "box", "id", "key", "page", "par", "rec", "snap", "tool", "wire"}},
+	{5, "tools/put", []string{"id", "rec", "store", "tool"}},
+	{5, "tools/get", []string{"id", "rec", "store", "tool"}},
+	{5, "tools/unpack", []string{"box", "id", "key", "page", "par", "rec", "snap", "tool", "tree", "walk"}},
+	{5, "tools/key", []string{"key", "tool"}},
+	{5, "tools/json", []string{"rec", "tool", "wire"}},
+}
+
+// bare packages never reach these, not even through others: whoever runs them
+// need not be trusted with a key.
+var bare = []string{"tools/put", "tools/get"}
+var secret = []string{"key", "box"}
+
+// imports returns what the .go files of each package import, tests apart.
+func imports(t *testing.T) (code, tests map[string][]string) {
+	t.Helper()
+	code, tests = map[string][]string{}, map[string][]string{}
+	err := filepath.WalkDir("..", func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && (d.Name() == "testdata" || d.Name() != ".." && strings.HasPrefix(d.Name(), ".")) {
+			return fs.SkipDir
+		}
+		if d.IsDir() || !strings.HasSuffix(file, ".go") {
+			return nil
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		pkg := filepath.ToSlash(strings.TrimPrefix(filepath.Dir(file), "../"))
+		into := code
+		if strings.HasSuffix(file, "_test.go") {
+			into = tests
+		}
+		into[pkg] = append(into[pkg], "")
+		for _, i := range f.Imports {
+			name, err := strconv.Unquote(i.Path.Value)
+			if err != nil {
+				return err
+			}
+			into[pkg] = append(into[pkg], name)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code, tests
+}
+
+// standard reports whether a path is of the standard library.
+func standard(p string) bool {
+	first, _, _ := strings.Cut(p, "/")
+	return p == "" || first != "preserve" && !strings.Contains(first, ".")
+}
+
+func under(p, dir string) bool { return p == dir || strings.HasPrefix(p, dir+"/") }
+
+func verb(p string) bool { return under(p, "preserve/lib/tools") || under(p, "preserve/cmd") }
+
+func TestImportOrder(t *testing.T) {
+	code, tests := imports(t)
+	if len(code) < len(allowed) {
+		t.Fatalf("only %d packages were found", len(code))
+	}
+	floor := map[string]int{}
+	of := map[string][]string{}
+	for _, a := range allowed {
+		floor[a.pkg], of[a.pkg] = a.floor, a.of
+		for _, dep := range a.of {
+			if strings.Contains(dep, ".") {
+				continue
+			}
+			if f, known := floor[dep]; !known || f >= a.floor {
+				t.Errorf("the table itself: %s, on floor %d, may not be allowed %s", a.pkg, a.floor, dep)
+			}
+		}
+		if len(code["lib/"+a.pkg]) == 0 {
+			t.Errorf("the table has a line for %s, which does not exist", a.pkg)
+		}
+	}
+	for pkg, list := range code {
+		name, isLib := strings.CutPrefix(pkg, "lib/")
+		may, known := of[name]
+		switch {
+		case under(pkg, "cmd"):
+			own := strings.TrimPrefix(path.Base(pkg), "pv-")
+			may = []string{"tool", "tools/" + own}
+		case pkg == "bench": // runs the programs, imports none of ours
+			may = []string{sys}
+		case !isLib || !known:
+			t.Errorf("%s has no line in the table of allowed imports", pkg)
+			continue
+		}
+		for _, p := range list {
+			ours, isOurs := strings.CutPrefix(p, "preserve/lib/")
+			ok := slices.ContainsFunc(may, func(m string) bool {
+				if isOurs {
+					return m == ours
+				}
+				return strings.Contains(m, ".") && under(p, m)
+			})
+			if !standard(p) && !ok {
+				t.Errorf("%s may not import %s", pkg, p)
+			}
+		}
+	}
+	for pkg, list := range tests {
+		for _, p := range list {
+			switch {
+			case pkg == ".": // the test binary that holds every tool
+			case verb(p) && !verb("preserve/"+pkg):
+				t.Errorf("a test of the noun %s may not import the verb %s", pkg, p)
+			case under(p, scripts):
+				t.Errorf("a test of %s may not import %s", pkg, p)
+			}
+		}
+	}
+}
+
+func TestStoresNeverReachKeys(t *testing.T) {
+	code, _ := imports(t)
+	for _, tool := range bare {
+		reached := map[string]bool{}
+		next := []string{"lib/" + tool, "cmd/pv-" + path.Base(tool)}
+		for len(next) > 0 {
+			pkg := next[0]
+			next = next[1:]
+			if reached[pkg] {
+				continue
+			}
+			if len(code[pkg]) == 0 {
+				t.Fatalf("%s does not exist", pkg)
+			}
+			reached[pkg] = true
+			for _, p := range code[pkg] {
+				if ours, ok := strings.CutPrefix(p, "preserve/"); ok {
+					next = append(next, ours)
+				}
+			}
+		}
+		for _, s := range secret {
+			if reached["lib/"+s] {
+				t.Errorf("%s reaches %s through %v", tool, s, slices.Sorted(maps.Keys(reached)))
+			}
+		}
+	}
+}
+
+// Every tool is nine lines over lib/, has its manual page, and is the only place
+// where a process ends.
+func TestCommands(t *testing.T) {
+	mains, err := filepath.Glob("../cmd/*/*.go")
+	if err != nil || len(mains) == 0 {
+		t.Fatal(mains, err)
+	}
+	for _, file := range mains {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := path.Base(filepath.Dir(file))
+		if n := strings.Count(string(b), "\n"); n > 9 {
+			t.Errorf("%s: %d lines", file, n)
+		}
+		if !strings.Contains(string(b), "// Command "+name+" is described in docs/man/"+name+".md.\n") {
+			t.Errorf("%s does not name its manual page", file)
+		}
+		if _, err := os.Stat("../docs/man/" + name + ".md"); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestOneExit(t *testing.T) {
+	err := filepath.WalkDir(".", func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(file, ".go") || strings.HasSuffix(file, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(file)
+		if strings.Contains(string(b), "os.Exit(") && filepath.ToSlash(file) != "tool/tool.go" {
+			t.Errorf("%s: only tool.Main ends the process", file)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,172 @@
+package box
+
+import (
+	"crypto/ed25519"
+	"encoding/binary"
+	"fmt"
+	"sync"
+
+	"preserve/lib/id"
+	"preserve/lib/key"
+)
+
+// MaxSessions is how many sessions an Opener keeps. A snapshot may rest on the
+// blobs of all runs before it, and a restore needs the sessions of all of them at
+// once: a run every five minutes for ten years makes a million, of about 200 bytes
+// each. Only who has a write, read or master key can make a session that is kept.
+const MaxSessions = 1 << 20
+
+// An Opener opens and verifies what was sealed under one master key. It is safe
+// for concurrent use.
+type Opener struct {
+	key   *key.Key
+	root  ed25519.PublicKey
+	namer namer
+	zip   *decompressor
+	pool  sync.Pool // of *[]byte: insides
+
+	mu       sync.RWMutex
+	sessions map[id.ID]session
+}
+
+// NewOpener returns an Opener for k: a master, read or list key, else ErrCannot.
+// With a list key data blobs do not open.
+func NewOpener(k *key.Key) (*Opener, error) {
+	names, ok := newNamer(k)
+	root, okRoot := k.RootPublic()
+	if !ok || !okRoot || !k.CanReadMeta() {
+		return nil, fmt.Errorf("read backups with a %s key: %w", k.Kind(), ErrCannot)
+	}
+	zip, err := newDecompressor()
+	if err != nil {
+		return nil, err
+	}
+	o := &Opener{key: k, root: root, namer: names, zip: zip, sessions: map[id.ID]session{}}
+	o.pool.New = func() any { return new([]byte) }
+	return o, nil
+}
+
+// AddSession opens the session data, so that blobs sealed under it can be
+// opened, and returns its name. It keeps nothing of data; one that is known
+// already is no error.
+//
+// Errors: *WrongKeyError, ErrSession, and ErrLimit after MaxSessions.
+func (o *Opener) AddSession(data []byte) (id.ID, error) {
+	sid := sidOf(data)
+	if _, ok := o.session(sid); ok {
+		return sid, nil
+	}
+	s, err := openSession(o.key, data)
+	if err != nil {
+		return id.ID{}, err
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if _, ok := o.sessions[sid]; !ok && len(o.sessions) >= MaxSessions {
+		return id.ID{}, fmt.Errorf("sessions: %w of %d", ErrLimit, MaxSessions)
+	}
+	o.sessions[sid] = *s
+	return sid, nil
+}
+
+func (o *Opener) session(sid id.ID) (s session, ok bool) {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	s, ok = o.sessions[sid]
+	return s, ok
+}
+
+// Open appends to dst the plaintext of a sealed blob, after all that is said of
+// it has been verified: that a holder of this master key, or of a key derived
+// from it, sealed it under session sid as a blob of that kind with these
+// references, and that i names just that. Whether i is what is expected here is
+// for the caller to know. data is left as it is; room behind len(dst) may be
+// overwritten.
+//
+// Errors: ErrKind, ErrRefs, ErrLimit, ErrCannot (a data blob, a list key),
+// ErrNoSession, ErrSealed, ErrPadding, ErrCodec, ErrID. dst is then returned
+// without a byte of plaintext in its length.
+func (o *Opener) Open(dst []byte, kind uint8, i, sid id.ID, refs, data []byte) ([]byte, error) {
+	if err := checkShape(kind, refs); err != nil {
+		return dst, err
+	}
+	if kind == kindData && !o.key.CanReadData() {
+		return dst, fmt.Errorf("open data with a %s key: %w", o.key.Kind(), ErrCannot)
+	}
+	limit := maxPlain(kind)
+	switch n := len(data) - overhead; {
+	case n < insideHead:
+		return dst, fmt.Errorf("%d bytes: %w", len(data), ErrSealed)
+	case n > padded(insideHead+limit):
+		return dst, fmt.Errorf("%d sealed bytes: %w of %d", len(data), ErrLimit, overhead+padded(insideHead+limit))
+	}
+	s, ok := o.session(sid)
+	if !ok {
+		return dst, fmt.Errorf("session %s: %w", sid.Short(), ErrNoSession)
+	}
+	aead, err := s.aead(kind, sid, i)
+	if err != nil {
+		return dst, err
+	}
+	buf := o.pool.Get().(*[]byte)
+	defer o.pool.Put(buf)
+	head := headOf(kind, refs)
+	inside, err := aead.Open((*buf)[:0], data[:nonceSize], data[nonceSize:], head)
+	if err != nil {
+		return dst, ErrSealed
+	}
+	*buf = inside
+	out, err := o.appendPlain(dst, inside, limit)
+	if err != nil {
+		return dst, err
+	}
+	got := o.namer.name(kind, head, out[len(dst):])
+	if !key.Equal(got[:], i[:]) {
+		return dst, ErrID
+	}
+	return out, nil
+}
+
+// appendPlain appends the plaintext of codec ‖ u32 len ‖ len bytes ‖ zeros. There
+// is one length of padding, and it is zeros: what a blob can say besides its
+// plaintext is its codec and what zstd leaves open.
+func (o *Opener) appendPlain(dst, inside []byte, limit int) ([]byte, error) {
+	codec, n := inside[0], binary.BigEndian.Uint32(inside[1:])
+	rest := inside[insideHead:]
+	if uint64(n) > uint64(len(rest)) || padded(insideHead+int(n)) != len(inside) || !allZero(rest[n:]) {
+		return dst, ErrPadding
+	}
+	body := rest[:n]
+	switch {
+	case codec == codecStored && len(body) > limit:
+		return dst, fmt.Errorf("%d bytes: %w of %d", len(body), ErrLimit, limit)
+	case codec == codecStored:
+		return append(dst, body...), nil
+	case codec == codecZstd:
+		return o.zip.decompress(dst, body, limit)
+	}
+	return dst, fmt.Errorf("codec %d: %w", codec, ErrCodec)
+}
+
+func allZero(b []byte) bool {
+	for _, c := range b {
+		if c != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// VerifySnapshot reports nil if the snapshot i was signed by the writer, and the
+// writer certified by the root of o's master key: ErrCert, ErrSignature. Whether
+// that writer has been revoked is for the caller to know.
+func (o *Opener) VerifySnapshot(i id.ID, sig, writer []byte, name string, cert []byte) error {
+	if len(writer) != ed25519.PublicKeySize || !key.ValidName(name) ||
+		!ed25519.Verify(o.root, key.Certified(writer, name), cert) {
+		return fmt.Errorf("writer %q: %w", name, ErrCert)
+	}
+	if !ed25519.Verify(writer, signed(i), sig) {
+		return fmt.Errorf("writer %q: %w", name, ErrSignature)
+	}
+	return nil
+}

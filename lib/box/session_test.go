@@ -1,0 +1,116 @@
+package box
+
+import (
+	"errors"
+	"slices"
+	"testing"
+
+	"preserve/lib/id"
+	"preserve/lib/key"
+)
+
+func TestSessionRefuses(t *testing.T) {
+	w := sealer(t, master(t))
+	session := w.Session()
+	if len(session) != SessionSize || SessionSize != 2349 || envelopeSize != 1168 {
+		t.Fatalf("a session has %d bytes", len(session))
+	}
+	for _, kind := range []key.Kind{key.Read, key.List} {
+		o := opener(t, derived(t, kind, ""))
+		for n := range session {
+			if kind == key.List && n%16 != 0 {
+				continue // the read key has tried them all
+			}
+			bad := slices.Clone(session)
+			bad[n] ^= 1 << (n % 8)
+			_, err := o.AddSession(bad)
+			var wrong *WrongKeyError
+			switch {
+			case n >= keyIDAt && n < metaAt:
+				if !errors.As(err, &wrong) {
+					t.Errorf("%s key, byte %d: %v, want WrongKeyError", kind, n, err)
+				}
+			case kind == key.List && n >= dataAt:
+				// A list key cannot tell; but its sid is another, so no blob fits it.
+				if err != nil {
+					t.Errorf("%s key, byte %d: %v", kind, n, err)
+				}
+			case !errors.Is(err, ErrSession):
+				t.Errorf("%s key, byte %d: %v, want ErrSession", kind, n, err)
+			}
+		}
+		for _, n := range []int{0, 1, keyIDAt, SessionSize - 1} {
+			if _, err := o.AddSession(session[:n]); !errors.Is(err, ErrSession) {
+				t.Errorf("cut to %d: %v", n, err)
+			}
+		}
+		if _, err := o.AddSession(append(w.Session(), 0)); !errors.Is(err, ErrSession) {
+			t.Error("a byte too many")
+		}
+		for range 2 {
+			if sid, err := o.AddSession(session); err != nil || sid != w.SID() {
+				t.Errorf("the session itself: %v", err)
+			}
+		}
+	}
+	if a, b := sealer(t, master(t)), sealer(t, master(t)); a.SID() == b.SID() || a.session.data.Equal(b.session.data) || a.session.data.Equal(a.session.meta) {
+		t.Error("two sessions share secrets")
+	}
+}
+
+func TestSnapshots(t *testing.T) {
+	laptop := derived(t, key.Write, "laptop")
+	w := sealer(t, laptop)
+	i := w.Name(9, refs(1), []byte("snapshot"))
+	sig := w.Sign(i)
+	pk, name, cert := w.Writer()
+	flip := func(b []byte, n int) []byte { b = slices.Clone(b); b[n] ^= 1; return b }
+	other, err := key.New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, reader := range []*key.Key{master(t), derived(t, key.Read, ""), derived(t, key.List, "")} {
+		o := opener(t, reader)
+		if err := o.VerifySnapshot(i, sig, pk, name, cert); err != nil {
+			t.Errorf("%v: %v", reader, err)
+		}
+		pk2, name2, cert2 := sealer(t, master(t)).Writer()
+		if err := o.VerifySnapshot(i, sealer(t, master(t)).Sign(i), pk2, name2, cert2); err != nil || name2 != "master" {
+			t.Errorf("signed by the master key: %v", err)
+		}
+		otherPK, _, otherCert := sealer(t, other).Writer()
+		for what, err := range map[string]error{
+			"id":        o.VerifySnapshot(id.ID{}, sig, pk, name, cert),
+			"signature": o.VerifySnapshot(i, flip(sig, 3), pk, name, cert),
+			"short sig": o.VerifySnapshot(i, sig[:63], pk, name, cert),
+			"no sig":    o.VerifySnapshot(i, nil, pk, name, cert),
+			"swapped":   o.VerifySnapshot(i, sig, pk2, name2, cert2),
+		} {
+			if !errors.Is(err, ErrSignature) {
+				t.Errorf("%s: %v, want ErrSignature", what, err)
+			}
+		}
+		for what, err := range map[string]error{
+			"key":           o.VerifySnapshot(i, sig, flip(pk, 3), name, cert),
+			"short key":     o.VerifySnapshot(i, sig, pk[:31], name, cert),
+			"no key":        o.VerifySnapshot(i, sig, nil, name, cert),
+			"name":          o.VerifySnapshot(i, sig, pk, "laptoq", cert),
+			"no name":       o.VerifySnapshot(i, sig, pk, "", cert),
+			"bad name":      o.VerifySnapshot(i, sig, pk, "\x1b[2J", cert),
+			"certificate":   o.VerifySnapshot(i, sig, pk, name, flip(cert, 60)),
+			"short cert":    o.VerifySnapshot(i, sig, pk, name, cert[:63]),
+			"no cert":       o.VerifySnapshot(i, sig, pk, name, nil),
+			"of other root": o.VerifySnapshot(i, sealer(t, other).Sign(i), otherPK, "master", otherCert),
+		} {
+			if !errors.Is(err, ErrCert) {
+				t.Errorf("%s: %v, want ErrCert", what, err)
+			}
+		}
+	}
+}
+
+func TestUnknownSuite(t *testing.T) {
+	if _, err := suite(3).aead(make([]byte, 32)); !errors.Is(err, ErrSession) {
+		t.Errorf("suite 3: %v", err)
+	}
+}

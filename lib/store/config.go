@@ -1,0 +1,135 @@
+package store
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"preserve/lib/wire"
+)
+
+// Format is the version of the repository format that this package knows.
+const Format = 1
+
+// ReclaimLock says that a collector deletes under the exclusive lock.
+const ReclaimLock = "lock"
+
+// maxConfig bounds the config file.
+const maxConfig = 4 << 10
+
+// A Config says what a repository is. It never changes.
+type Config struct {
+	ID      [16]byte // of the repository, random
+	Reclaim string
+	Needs   []string // features that a program must know; none in this version
+}
+
+// String returns the repository's id.
+func (c Config) String() string { return hex.EncodeToString(c.ID[:]) }
+
+func newConfig() (Config, error) {
+	c := Config{Reclaim: ReclaimLock}
+	_, err := rand.Read(c.ID[:])
+	return c, err
+}
+
+// encode returns the canonical form:
+// {preserve: 1, repository: id, reclaim: "lock", needs: []}.
+func (c *Config) encode() []byte {
+	w := wire.NewWriter()
+	w.Map(4)
+	w.Str("preserve")
+	w.Uint(Format)
+	w.Str("repository")
+	w.Bin(c.ID[:])
+	w.Str("reclaim")
+	w.Str(c.Reclaim)
+	w.Str("needs")
+	w.Array(len(c.Needs))
+	for _, n := range c.Needs {
+		w.Str(n)
+	}
+	return w.Take()
+}
+
+var errConfig = errors.New("not valid")
+
+// parseConfig is the inverse of encode. The version comes first, so that all
+// behind it may change: a newer one, an unknown feature or way to reclaim is
+// ErrNewer.
+func parseConfig(b []byte) (c Config, err error) {
+	r := wire.NewCursor(b, true)
+	key := func(want string) {
+		if got := r.Str(64); r.Err() == nil && string(got) != want {
+			r.Fail(fmt.Errorf("key %q where %q belongs: %w", got, want, errConfig))
+		}
+	}
+	n := r.Map(64)
+	key("preserve")
+	version := r.Uint(math.MaxUint32)
+	switch {
+	case r.Err() != nil:
+		return c, r.Err()
+	case version > Format:
+		return c, fmt.Errorf("format %d: %w", version, ErrNewer)
+	case version != Format || n != 4:
+		return c, errConfig
+	}
+	key("repository")
+	if raw := r.Bin(16); len(raw) == 16 {
+		c.ID = [16]byte(raw)
+	} else {
+		r.Fail(fmt.Errorf("repository: %w", errConfig))
+	}
+	key("reclaim")
+	c.Reclaim = string(r.Str(64))
+	key("needs")
+	for n := r.Array(64); n > 0 && r.Err() == nil; n-- {
+		c.Needs = append(c.Needs, string(r.Str(64)))
+	}
+	switch err := r.Finish(); {
+	case err != nil:
+		return c, err
+	case len(c.Needs) > 0:
+		return c, fmt.Errorf("feature %q: %w", c.Needs[0], ErrNewer)
+	case c.Reclaim != ReclaimLock:
+		return c, fmt.Errorf("reclaim %q: %w", c.Reclaim, ErrNewer)
+	}
+	c.Needs = slices.Clip(c.Needs)
+	return c, nil
+}
+
+func readConfig(dir string) (Config, error) {
+	path := filepath.Join(dir, "config")
+	st, err := os.Stat(path)
+	var b []byte
+	if err == nil {
+		if st.Size() > maxConfig {
+			return Config{}, fmt.Errorf("%q: %w", path, wire.ErrLimit)
+		}
+		b, err = os.ReadFile(path)
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, derr := os.Stat(dir); errors.Is(derr, fs.ErrNotExist) {
+			return Config{}, fmt.Errorf("%q is %w (no such directory)", dir, ErrNone)
+		}
+		return Config{}, fmt.Errorf("%q is %w (no config in it)", dir, ErrNone)
+	case err != nil:
+		return Config{}, fmt.Errorf("read the repository: %w", err)
+	}
+	c, err := parseConfig(b)
+	switch {
+	case errors.Is(err, ErrNewer):
+		return c, fmt.Errorf("%q was %w", dir, err)
+	case err != nil:
+		return c, fmt.Errorf("%q: %w", path, err)
+	}
+	return c, nil
+}

@@ -1,0 +1,192 @@
+package store
+
+import (
+	"crypto/rand"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/id"
+	"preserve/lib/pack"
+	"preserve/lib/rec"
+)
+
+const (
+	packTarget = 64 << 20 // bytes of a pack, about
+	// syncing is how many packs may be on their way to the disk while the next
+	// are written.
+	syncing = 2
+	// push is after how many bytes the system is told to begin writing.
+	push = 8 << 20
+)
+
+// An open pack is being written.
+type openPack struct {
+	f      *temp
+	w      *pack.Writer
+	pushed int64
+	broken bool
+}
+
+// append stores a blob in the open pack of its class, data or metadata.
+func (p *Put) append(b *rec.Blob) error {
+	at := &p.open[0]
+	if b.Kind != rec.KindData {
+		at = &p.open[1]
+	}
+	if err := p.checkRoom(len(b.Refs) + len(b.Data)); err != nil {
+		return err
+	}
+	if *at == nil {
+		o, err := p.newPack()
+		if err != nil {
+			return err
+		}
+		*at = o
+	}
+	o := *at
+	err := o.w.Session(p.sessions[b.SID])
+	if err == nil {
+		err = o.w.Blob(b)
+	}
+	if err != nil {
+		// After a failed write nothing is retried on the file.
+		o.broken = true
+		return p.spaceError(fmt.Errorf("write a pack: %w", err))
+	}
+	p.Count.New++
+	p.Count.NewBytes += uint64(len(b.Data))
+	p.pendingRows++
+	n := o.w.Size()
+	if n-o.pushed >= push {
+		// A hint to begin writing, so that the sync at the end is short.
+		// Whatever goes wrong comes back from the sync.
+		_ = unix.SyncFileRange(int(o.f.Fd()), o.pushed, n-o.pushed, unix.SYNC_FILE_RANGE_WRITE)
+		o.pushed = n
+	}
+	if n >= packTarget || len(o.w.Entries()) >= pack.MaxEntries-2 {
+		*at = nil
+		return p.finish(o)
+	}
+	return nil
+}
+
+func (p *Put) newPack() (*openPack, error) {
+	f, err := p.disk.create()
+	if err != nil {
+		return nil, p.spaceError(err)
+	}
+	var nonce [rec.NonceSize]byte
+	_, err = rand.Read(nonce[:])
+	o := &openPack{f: f}
+	if err == nil {
+		o.w, err = pack.NewWriter(f, nonce)
+	}
+	if err != nil {
+		p.drop(o)
+		return nil, p.spaceError(err)
+	}
+	return o, nil
+}
+
+// drop gives up a pack.
+func (p *Put) drop(o *openPack) {
+	_ = o.f.Close() // nothing of it counts
+	p.disk.remove(o.f.Name())
+}
+
+// finish ends a pack and lets it become durable in the background.
+func (p *Put) finish(o *openPack) error {
+	name, err := o.w.Close()
+	if err != nil {
+		p.drop(o)
+		return p.spaceError(fmt.Errorf("write a pack: %w", err))
+	}
+	p.slots <- struct{}{} // waits while there are enough on their way
+	p.background.Go(func() {
+		err := p.settle(o, name)
+		<-p.slots
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if err != nil && p.failed == nil {
+			p.failed = p.spaceError(fmt.Errorf("write pack %s: %w", name, err))
+		}
+	})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.failed
+}
+
+// settle makes a pack durable under its final name.
+func (p *Put) settle(o *openPack, name id.ID) error {
+	defer p.disk.remove(o.f.Name()) // if it is there still
+	if err := o.f.settle(); err != nil {
+		return err
+	}
+	dir := p.r.path("packs", name.String()[:2])
+	fresh, err := p.disk.mkdir(dir)
+	if err != nil {
+		return err
+	}
+	if err := p.disk.publish(o.f.Name(), p.r.packPath(name)); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.dirs[dir] = true
+	if fresh {
+		p.dirs[p.r.path("packs")] = true
+	}
+	p.settled = append(p.settled, pack.List{Pack: pack.Pack{Name: name, Size: uint64(o.w.Size())}, Entries: o.w.Entries()})
+	return nil
+}
+
+// barrier makes all that was appended durable and lists it in one segment.
+// After an error no more can be appended, and only what is durable may still
+// be listed by Keep.
+func (p *Put) barrier() error {
+	for i, o := range p.open {
+		p.open[i] = nil
+		if o == nil {
+			continue
+		}
+		if err := p.finish(o); err != nil {
+			return err
+		}
+	}
+	p.background.Wait()
+	if p.failed != nil {
+		return p.failed
+	}
+	return p.publish()
+}
+
+// publish lists the packs that have settled.
+func (p *Put) publish() error {
+	p.mu.Lock()
+	lists, dirs := p.settled, p.dirs
+	p.settled, p.dirs = nil, map[string]bool{}
+	p.mu.Unlock()
+	for dir := range dirs {
+		if err := p.disk.syncDir(dir); err != nil {
+			return err
+		}
+	}
+	p.mark()
+	if len(lists) == 0 {
+		return nil
+	}
+	data, name, err := pack.EncodeSegment(lists)
+	if err != nil {
+		return err
+	}
+	if err := p.writeObject(data, "index", name.String()); err != nil {
+		return err
+	}
+	p.Count.Packs += len(lists)
+	p.data = id.Set{}
+	if len(p.meta) > maxChecked {
+		p.meta = map[id.ID]uint64{}
+	}
+	return p.r.add(p.view, name, data)
+}

@@ -1,0 +1,309 @@
+package store
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"sync"
+	"time"
+
+	"preserve/lib/id"
+	"preserve/lib/pack"
+	"preserve/lib/rec"
+)
+
+// How much may be stored before it is made durable and listed: what a broken
+// run can lose, and what it keeps in memory.
+const (
+	barrierTime  = 10 * time.Minute
+	barrierBytes = 64 << 30
+	barrierRows  = 512 << 10
+	// maxChecked bounds what is remembered of the metadata of a run; what is
+	// forgotten is checked again.
+	maxChecked = 1 << 20
+	// maxSent bounds the sessions of one stream.
+	maxSent = 16 << 10
+	// maxMisses bounds the misses that are told one by one.
+	maxMisses = 1 << 20
+)
+
+// Errors of Put; match them with errors.Is.
+var (
+	ErrChecksum = errors.New("arrived damaged: its checksum does not hold")
+	ErrConflict = errors.New("the same id for different blobs")
+	ErrOrder    = errors.New("out of order")
+)
+
+// A Put stores one stream. Its methods are for one goroutine, but for Abort.
+type Put struct {
+	r    *Repo
+	view *view
+	o    PutOptions
+
+	disk       *disk
+	open       [2]*openPack // data, metadata
+	slots      chan struct{}
+	background sync.WaitGroup
+
+	mu      sync.Mutex // guards these three
+	failed  error      // first error in the background
+	settled []pack.List
+	dirs    map[string]bool // to be synced
+
+	sessions    map[id.ID]*rec.Session // of this stream
+	data        id.Set                 // data blobs since the last segment
+	meta        map[id.ID]uint64       // metadata that was checked: kind and a hash of the references
+	seed        maphash.Seed
+	missing     id.Set
+	snapshot    *rec.Blob
+	pendingRows int
+	room        int64     // that may be written before the free space is asked for
+	since       time.Time // of the last segment
+	sinceBytes  uint64
+
+	// Count says what was done so far.
+	Count Count
+}
+
+// A Count says what a put did.
+type Count struct {
+	New, Had uint64 // blobs
+	NewBytes uint64 // of sealed data
+	HadBytes uint64
+	Packs    int // that are durable and listed
+}
+
+// PutOptions of a put.
+type PutOptions struct {
+	// As is the label that the repository gives the client.
+	As string
+	// Missing is told each id that something refers to and that is not there,
+	// once, when it is seen. An error ends the put.
+	Missing func(id.ID) error
+}
+
+// NewPut begins to store a stream that rests on the given snapshots or
+// checkpoints. One that is not there or forgotten is ErrMissing or ErrForgotten.
+func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
+	for _, b := range base {
+		if _, err := r.where(b); err != nil {
+			return nil, fmt.Errorf("the stream rests on snapshot %s, which is %w: %q", b, err, r.dir)
+		}
+	}
+	v, err := r.current()
+	if err == nil {
+		err = r.checkCollected()
+	}
+	if err != nil {
+		return nil, err
+	}
+	p := &Put{
+		r: r, view: v, o: o,
+		disk:     &disk{tmp: r.path("tmp"), temps: map[string]bool{}},
+		slots:    make(chan struct{}, syncing),
+		dirs:     map[string]bool{},
+		sessions: map[id.ID]*rec.Session{},
+		meta:     map[id.ID]uint64{},
+		seed:     maphash.MakeSeed(),
+	}
+	p.mark()
+	return p, p.checkRoom(0)
+}
+
+// mark begins the count towards the next barrier.
+func (p *Put) mark() { p.since, p.sinceBytes, p.pendingRows = time.Now(), p.Count.NewBytes, 0 }
+
+// Abort removes the temporaries and stops all writing. It may be called at any
+// time, by any goroutine, also after Commit.
+func (p *Put) Abort() { p.disk.abort() }
+
+// Close is Abort, and waits for what goes on in the background.
+func (p *Put) Close() {
+	p.Abort()
+	p.background.Wait()
+	for i, o := range p.open {
+		if o != nil {
+			p.drop(o)
+			p.open[i] = nil
+		}
+	}
+}
+
+// NextStream forgets the sessions: in a concatenation of streams each brings its
+// own.
+func (p *Put) NextStream() { p.sessions = map[id.ID]*rec.Session{} }
+
+// Session notes a session for the blobs behind it.
+func (p *Put) Session(s *rec.Session) error {
+	if len(p.sessions) == maxSent {
+		return fmt.Errorf("more than %d sessions in one stream", maxSent)
+	}
+	p.sessions[pack.SID(s)] = s
+	return nil
+}
+
+// accept checks what a blob itself must be.
+func (p *Put) accept(b *rec.Blob) error {
+	switch {
+	case b.Sum() != b.CRC:
+		return fmt.Errorf("blob %s %w", b.ID, ErrChecksum)
+	case p.sessions[b.SID] == nil:
+		return fmt.Errorf("blob %s before its session %s: %w", b.ID, b.SID, ErrOrder)
+	case b.Kind != rec.KindData && len(b.Data) > MaxMeta:
+		return fmt.Errorf("blob %s of kind %d has %d bytes, over the limit of %d", b.ID, b.Kind, len(b.Data), MaxMeta)
+	case len(distinct(b.Refs)) != b.NRefs():
+		return fmt.Errorf("blob %s refers twice to the same: %w", b.ID, rec.ErrBad)
+	}
+	return nil
+}
+
+// Blob stores a blob of a stream in order up, unless it is had, and checks that
+// all that it refers to is there. The blob remains the caller's. Errors other
+// than of the disk: ErrChecksum, ErrConflict, ErrOrder.
+func (p *Put) Blob(b *rec.Blob) error {
+	if err := p.accept(b); err != nil {
+		return err
+	}
+	had, err := p.had(b)
+	if err != nil {
+		return err
+	}
+	if b.Kind == rec.KindSnapshot {
+		if err := p.takeSnapshot(b); err != nil {
+			return err
+		}
+	}
+	if err := p.checkRefs(b.ID, b.Kind, b.Refs); err != nil {
+		return err
+	}
+	return p.store(b, had)
+}
+
+// store appends a blob that is not had and notes it as received.
+func (p *Put) store(b *rec.Blob, had bool) error {
+	if had {
+		p.Count.Had++
+		p.Count.HadBytes += uint64(len(b.Data))
+	} else {
+		if err := p.append(b); err != nil {
+			return err
+		}
+		if b.Kind == rec.KindData {
+			p.data.Add(b.ID)
+		}
+	}
+	if b.Kind != rec.KindData {
+		p.meta[b.ID] = p.shape(b.Kind, b.Refs)
+	}
+	return p.Turn()
+}
+
+// Turn makes what was stored durable and lists it, if that is due.
+func (p *Put) Turn() error {
+	if p.pendingRows == 0 && len(p.meta) > maxChecked {
+		p.meta = map[id.ID]uint64{}
+	}
+	if p.pendingRows == 0 || p.pendingRows < barrierRows && len(p.meta) <= maxChecked &&
+		p.Count.NewBytes-p.sinceBytes < barrierBytes && time.Since(p.since) < barrierTime {
+		return nil
+	}
+	return p.barrier()
+}
+
+func (p *Put) takeSnapshot(b *rec.Blob) error {
+	if p.snapshot != nil {
+		return fmt.Errorf("snapshot %s behind snapshot %s: a stream has one: %w", b.ID, p.snapshot.ID, rec.ErrTwice)
+	}
+	if _, err := p.r.where(b.ID); errors.Is(err, ErrForgotten) {
+		return fmt.Errorf("snapshot %s is %w: %q", b.ID, ErrForgotten, p.r.dir)
+	}
+	c := *b
+	c.Data, c.Refs, c.Sig = append([]byte(nil), b.Data...), append([]byte(nil), b.Refs...), append([]byte(nil), b.Sig...)
+	p.snapshot = &c
+	return nil
+}
+
+// Keep makes durable and lists what is whole, after a stream that ended badly or
+// a disk that is full: the next run need not send it again. It returns the first
+// error, after which as much as possible was kept.
+func (p *Put) Keep() error {
+	var first error
+	note := func(err error) {
+		if first == nil {
+			first = err
+		}
+	}
+	open := p.open
+	p.open = [2]*openPack{}
+	for i, o := range open {
+		if o != nil && o.broken { // first: it makes room
+			p.drop(o)
+			open[i] = nil
+		}
+	}
+	for _, o := range open {
+		if o != nil {
+			note(p.finish(o))
+		}
+	}
+	p.background.Wait()
+	note(p.publish())
+	return first
+}
+
+// Commit makes the snapshot that was received be there. The caller has seen the
+// end record. It returns the snapshot's id. When it returns nil, everything that
+// the snapshot reaches is durable.
+func (p *Put) Commit() (id.ID, error) {
+	s := p.snapshot
+	if s == nil {
+		return id.ID{}, errors.New("the stream has no snapshot: there is nothing to commit")
+	}
+	if n := p.missing.Len(); n > 0 {
+		return s.ID, fmt.Errorf("%d blobs that the snapshot needs are %w: it was not committed", n, ErrMissing)
+	}
+	if err := p.barrier(); err != nil {
+		return s.ID, err
+	}
+	now, err := p.now()
+	if err != nil {
+		return s.ID, err
+	}
+	object := Snapshot{rec.Stored{ID: s.ID, Received: now, As: p.o.As}, p.sessions[s.SID], s}
+	var nonce [rec.NonceSize]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return s.ID, err
+	}
+	data, err := object.encode(nonce)
+	if err != nil {
+		return s.ID, err
+	}
+	// The checkpoint is a root for a collector from now on; only then is it of
+	// use to look whether one was at work meanwhile.
+	if err := p.writeObject(data, "checkpoints", s.ID.String()); err != nil {
+		return s.ID, err
+	}
+	if err := p.r.checkCollected(); err != nil {
+		return s.ID, err
+	}
+	return s.ID, p.writeObject(data, "snapshots", s.ID.String())
+}
+
+// now is the time of the repository's file system, which may be another
+// machine's.
+func (p *Put) now() (rec.Time, error) {
+	f, err := p.disk.create()
+	if err != nil {
+		return rec.Time{}, p.spaceError(err)
+	}
+	defer p.disk.remove(f.Name())
+	st, err := f.Stat()
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return rec.Time{}, p.spaceError(err)
+	}
+	return rec.TimeOf(st.ModTime()), nil
+}

@@ -1,0 +1,261 @@
+// Package store is a repository under ids, in a directory: put, get, has, walk,
+// lock. It knows no key: it stores what it is given, checks its shape, its
+// checksums and that nothing refers to what is not there, and gives it back.
+//
+// The layout, the formats and both protocols are specified in
+// docs/format/repository.md. Nothing that was published is ever changed,
+// renamed over or deleted here: what put removes are its own temporaries.
+//
+//	config            what the repository is; published once
+//	lock              a shared lock for put and get, an exclusive one for a collector
+//	ballast           64 KiB to be removed on a full disk
+//	keys/NAME         wrapped keys (package key)
+//	packs/AB/NAME     packs (package pack); AB is the first byte of NAME
+//	index/SHA256      index segments (package pack)
+//	gc/SHA256         a collector's segments: refused by this version
+//	snapshots/ID      snapshot objects
+//	checkpoints/ID    the same, written before the last check of a commit
+//	forgotten/ID      a mark: this snapshot counts no more
+//	tmp/              temporaries
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/durable"
+	"preserve/lib/id"
+	"preserve/lib/pack"
+	"preserve/lib/rec"
+)
+
+// Errors of this package; match them with errors.Is.
+var (
+	ErrNone      = errors.New("not a Preserve repository")
+	ErrNewer     = errors.New("made by a newer version of Preserve: upgrade")
+	ErrCollected = errors.New("collected by a newer version of Preserve: upgrade")
+	ErrLocked    = errors.New("locked by a collector")
+	ErrNotEmpty  = errors.New("holds other things: give an empty or a new directory")
+	ErrMissing   = errors.New("missing in the repository")
+	ErrForgotten = errors.New("marked as forgotten")
+	ErrDamaged   = pack.ErrDamaged
+)
+
+const (
+	dirPerm     = 0o700
+	filePerm    = 0o600
+	ballastSize = 64 << 10
+)
+
+// subdirs are the directories of a repository.
+var subdirs = []string{"keys", "packs", "index", "gc", "snapshots", "checkpoints", "forgotten", "tmp"}
+
+// Options say where remarks go. Both functions may be nil and may be called by
+// several goroutines.
+type Options struct {
+	// Warn is told of damage that lets something be missing.
+	Warn func(format string, args ...any)
+	// Note is told of damage that another copy made good.
+	Note func(format string, args ...any)
+}
+
+// A Repo is an open repository, under a shared lock until Close. Reading may be
+// done by many goroutines.
+type Repo struct {
+	dir    string
+	config Config
+	opts   Options
+	lock   *os.File
+	files  *handles
+	cache  *pack.Cache
+
+	mu       sync.Mutex // guards the pointer to the view and the maps
+	view     *view
+	told     map[id.ID]bool // segments that a warning named
+	sessions map[id.ID]*rec.Session
+}
+
+// Open opens the repository in dir and takes the shared lock. It returns
+// ErrNone, ErrNewer, ErrCollected or ErrLocked, explained.
+func Open(dir string, o Options) (*Repo, error) {
+	c, err := readConfig(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range []*func(string, ...any){&o.Warn, &o.Note} {
+		if *f == nil {
+			*f = func(string, ...any) {}
+		}
+	}
+	r := &Repo{dir: dir, config: c, opts: o, files: newHandles(), cache: pack.NewCache(8 << 20)}
+	if r.lock, err = lockShared(r.path("lock")); err != nil {
+		return nil, err
+	}
+	if err := r.checkCollected(); err != nil {
+		r.Close()
+		return nil, err
+	}
+	return r, nil
+}
+
+// Create makes a repository of a missing or empty directory, unless it is one
+// already, and opens it. Many processes may do so at once. The directory that
+// holds it must exist: a path below a disk that is not mounted should not come
+// into being. A directory that holds anything else is ErrNotEmpty.
+func Create(dir string, o Options) (*Repo, error) {
+	r, err := Open(dir, o)
+	if !errors.Is(err, ErrNone) {
+		return r, err
+	}
+	if err := create(dir); err != nil {
+		return nil, err
+	}
+	return Open(dir, o)
+}
+
+func create(dir string) error {
+	made := false
+	err := os.Mkdir(dir, dirPerm)
+	if err == nil {
+		made = true
+	} else if !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make the repository: %w", err)
+	}
+	if err := checkEmpty(dir); err != nil {
+		if _, again := readConfig(dir); again == nil {
+			return nil // another process was faster
+		}
+		return err
+	}
+	for _, name := range subdirs {
+		if err := os.Mkdir(filepath.Join(dir, name), dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make the repository: %w", err)
+		}
+	}
+	c, err := newConfig()
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name string
+		data []byte
+	}{{"lock", nil}, {"ballast", make([]byte, ballastSize)}, {"config", c.encode()}} {
+		if err := durable.WriteFile(filepath.Join(dir, f.name), f.data, filePerm); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make the repository: %w", err)
+		}
+	}
+	if err := durable.SyncDir(dir); err != nil {
+		return err
+	}
+	if made {
+		return durable.SyncDir(filepath.Dir(filepath.Clean(dir)))
+	}
+	return nil
+}
+
+// checkEmpty accepts a directory that holds nothing but what a creator makes
+// before the config, and what a new file system has.
+func checkEmpty(dir string) error {
+	list, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("make the repository: %w", err)
+	}
+	own := map[string]bool{"lock": true, "ballast": true, "lost+found": true}
+	for _, e := range list {
+		if own[e.Name()] || isTemp(e.Name()) {
+			continue
+		}
+		sub, err := os.ReadDir(filepath.Join(dir, e.Name()))
+		if !isSubdir(e.Name()) || err != nil || len(sub) > 0 && e.Name() != "tmp" {
+			return fmt.Errorf("%q has no config, so it is no repository, and it %w", dir, ErrNotEmpty)
+		}
+	}
+	return nil
+}
+
+func isSubdir(name string) bool {
+	for _, s := range subdirs {
+		if s == name {
+			return true
+		}
+	}
+	return false
+}
+
+func isTemp(name string) bool {
+	return len(name) > len(durable.TempPrefix) && name[:len(durable.TempPrefix)] == durable.TempPrefix
+}
+
+// Dir returns the repository's directory as it was given.
+func (r *Repo) Dir() string { return r.dir }
+
+// Config returns what the repository is.
+func (r *Repo) Config() Config { return r.config }
+
+// Close gives up the lock and closes all files.
+func (r *Repo) Close() {
+	r.files.close()
+	// Closing releases the lock; there is nothing to be lost in a file that is
+	// only locked.
+	_ = r.lock.Close()
+}
+
+func (r *Repo) path(parts ...string) string {
+	return filepath.Join(append([]string{r.dir}, parts...)...)
+}
+
+// checkCollected refuses a repository in which a collector has been at work:
+// this version knows neither retired rows nor dropped packs.
+func (r *Repo) checkCollected() error {
+	list, err := os.ReadDir(r.path("gc"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the repository: %w", err)
+	}
+	for _, e := range list {
+		if !isTemp(e.Name()) {
+			return fmt.Errorf("%q was %w", r.dir, ErrCollected)
+		}
+	}
+	return nil
+}
+
+// lockShared takes the lock that keeps an exclusive collector away. It is an
+// open file description lock: it belongs to the open file, and works over NFS.
+func lockShared(path string) (*os.File, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("lock the repository: %w", err)
+	}
+	l := unix.Flock_t{Type: unix.F_RDLCK}
+	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &l)
+	if err == nil {
+		return f, nil
+	}
+	f.Close()
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return nil, fmt.Errorf("%q is %w: try again later", filepath.Dir(path), ErrLocked)
+	}
+	return nil, fmt.Errorf("lock the repository: %q: %w", path, err)
+}
+
+// names returns the ids that name the objects in a directory, sorted. Other
+// names are none of ours.
+func (r *Repo) names(dir string) ([]id.ID, error) {
+	list, err := os.ReadDir(r.path(dir))
+	if err != nil {
+		return nil, fmt.Errorf("read the repository: %w", err)
+	}
+	var ids []id.ID
+	for _, e := range list {
+		if i, err := id.Parse(e.Name()); err == nil && i.String() == e.Name() {
+			ids = append(ids, i)
+		}
+	}
+	return ids, nil
+}

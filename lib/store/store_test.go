@@ -1,0 +1,480 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/id"
+	"preserve/lib/pack"
+	"preserve/lib/rec"
+	"preserve/lib/store/storetest"
+)
+
+// A log keeps remarks.
+type log struct {
+	mu    sync.Mutex
+	warns []string
+	notes []string
+}
+
+func (l *log) options() Options {
+	add := func(to *[]string) func(string, ...any) {
+		return func(format string, args ...any) {
+			l.mu.Lock()
+			*to = append(*to, fmt.Sprintf(format, args...))
+			l.mu.Unlock()
+		}
+	}
+	return Options{Warn: add(&l.warns), Note: add(&l.notes)}
+}
+
+func mustCreate(t testing.TB, dir string) *Repo {
+	t.Helper()
+	r, err := Create(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r
+}
+
+func mustOpen(t testing.TB, dir string, l *log) *Repo {
+	t.Helper()
+	r, err := Open(dir, l.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r
+}
+
+func mustPut(t testing.TB, r *Repo, base []id.ID) *Put {
+	t.Helper()
+	p, err := r.NewPut(base, PutOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// send puts the blobs of a tree, without committing.
+func send(p *Put, tree *storetest.Tree) error {
+	if err := p.Session(tree.Session); err != nil {
+		return err
+	}
+	for _, b := range tree.Blobs {
+		if err := p.Blob(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putTree stores and commits a tree.
+func putTree(t testing.TB, dir string, tree *storetest.Tree, base ...id.ID) *Put {
+	t.Helper()
+	p := mustPut(t, mustCreate(t, dir), base)
+	if err := send(p, tree); err != nil {
+		t.Fatal(err)
+	}
+	if i, err := p.Commit(); err != nil || i != tree.Snapshot().ID {
+		t.Fatalf("commit: %v, %v", i, err)
+	}
+	return p
+}
+
+// walkAll reads all that a snapshot reaches and returns the ids in order, with
+// "missing" in front of those that are.
+func walkAll(r *Repo, i id.ID, meta bool) (order []string, err error) {
+	s, err := r.Snapshot(i)
+	if err != nil {
+		return nil, err
+	}
+	err = r.Down(s, meta, func(a *Answer) error {
+		if a.Blob == nil {
+			order = append(order, "missing "+a.ID.String())
+			return nil
+		}
+		if a.Blob.ID != a.ID || a.Blob.Sum() != a.Blob.CRC || pack.SID(a.Session) != a.Blob.SID {
+			return fmt.Errorf("another blob for %s", a.ID)
+		}
+		order = append(order, a.ID.String())
+		return nil
+	})
+	return order, err
+}
+
+// downOrder is the order in which a tree must come: the slow reference.
+func downOrder(tree *storetest.Tree, meta bool) (order []string) {
+	byID := map[id.ID]*rec.Blob{}
+	for _, b := range tree.Blobs {
+		byID[b.ID] = b
+	}
+	var walk func(b *rec.Blob)
+	walk = func(b *rec.Blob) {
+		if meta && b.Kind == rec.KindData {
+			return
+		}
+		order = append(order, b.ID.String())
+		seen := map[id.ID]bool{}
+		for k := range b.NRefs() {
+			if !seen[b.Ref(k)] {
+				seen[b.Ref(k)] = true
+				walk(byID[b.Ref(k)])
+			}
+		}
+	}
+	walk(tree.Snapshot())
+	return order
+}
+
+func same(a, b []string) bool { return strings.Join(a, "\n") == strings.Join(b, "\n") }
+
+// files returns all regular files below dir but the fixed ones.
+func files(t testing.TB, dir string) (list []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if rel, _ := filepath.Rel(dir, path); rel != "lock" && rel != "ballast" && rel != "config" {
+				list = append(list, rel)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
+// packsWith returns the paths of the packs that hold a blob.
+func packsWith(t testing.TB, r *Repo, i id.ID) (rows []Row) {
+	t.Helper()
+	seq, err := r.Lookup(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for row := range seq {
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// flip changes a byte of a file.
+func flip(t testing.TB, path string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 0x40
+	if _, err := f.WriteAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPutAndGet(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ pages, perPage, fan, size int }{{1, 0, 2, 1}, {1, 1, 2, 100}, {5, 3, 2, 5000}, {40, 7, 30, 300}, {3, 300, 3, 40}} {
+		tree := storetest.New(1).Tree(c.pages, c.perPage, c.fan, c.size)
+		dir := filepath.Join(t.TempDir(), "repo")
+		p := putTree(t, dir, tree)
+		if p.Count.New != uint64(len(tree.Blobs)) || p.Count.Had != 0 || p.Count.Packs > 2 {
+			t.Fatalf("count %+v", p.Count)
+		}
+		for _, meta := range []bool{false, true} {
+			got, err := walkAll(mustOpen(t, dir, &log{}), tree.Snapshot().ID, meta)
+			if err != nil || !same(got, downOrder(tree, meta)) {
+				t.Fatalf("%+v meta %v: another order: %v", c, meta, err)
+			}
+		}
+		if got, _ := os.ReadDir(filepath.Join(dir, "tmp")); len(got) != 0 {
+			t.Fatalf("left in tmp: %v", got)
+		}
+	}
+}
+
+func TestPutTwiceAddsNothing(t *testing.T) {
+	t.Parallel()
+	tree := storetest.New(1).Tree(5, 5, 3, 200)
+	dir := t.TempDir()
+	putTree(t, dir, tree)
+	before := files(t, dir)
+	p := putTree(t, dir, tree)
+	if after := files(t, dir); !same(before, after) || p.Count.New != 0 {
+		t.Fatalf("%d blobs stored again: %q", p.Count.New, after)
+	}
+}
+
+func TestIDs(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	want := map[string]bool{}
+	for seed := range byte(4) {
+		tree := storetest.New(seed).Tree(3, 4, 2, 10)
+		putTree(t, dir, tree)
+		for _, b := range tree.Blobs {
+			want[b.ID.String()] = true
+		}
+	}
+	last := ""
+	r := mustOpen(t, dir, &log{})
+	n := 0
+	err := r.IDs(func(i id.ID) error {
+		if !want[i.String()] || i.String() <= last {
+			t.Errorf("%v behind %v", i, last)
+		}
+		last = i.String()
+		n++
+		return nil
+	})
+	if err != nil || n != len(want) {
+		t.Fatalf("%d of %d ids, %v", n, len(want), err)
+	}
+	boom := errors.New("boom")
+	if err := r.IDs(func(id.ID) error { return boom }); err != boom {
+		t.Fatal(err)
+	}
+}
+
+// The same answers come from segments that are read with pread.
+func TestLargeSegments(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	putTree(t, dir, storetest.New(1).Tree(2, 2, 2, 10))
+	m := storetest.New(2)
+	var lists []pack.List
+	l := pack.List{Pack: pack.Pack{Name: id.ID(m.Bytes(32)), Size: 1 << 30}}
+	want := map[id.ID]uint32{}
+	for k := range 30000 {
+		e := pack.Entry{ID: id.ID(m.Bytes(32)), Offset: uint32(k), Length: 1}
+		want[e.ID] = e.Offset
+		l.Entries = append(l.Entries, e)
+	}
+	data, name, err := pack.EncodeSegment(append(lists, l))
+	if err != nil || len(data) < smallSegment {
+		t.Fatal(len(data), err)
+	}
+	path := filepath.Join(dir, "index", name.String())
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	lg := &log{}
+	r := mustOpen(t, dir, lg)
+	for i, off := range want {
+		if rows := packsWith(t, r, i); len(rows) != 1 || rows[0].Offset != off || rows[0].Pack != l.Name {
+			t.Fatalf("%v: %v", i, rows)
+		}
+	}
+	n := 0
+	if err := r.IDs(func(id.ID) error { n++; return nil }); err != nil || n != len(want)+8 {
+		t.Fatal(n, err)
+	}
+	// A flipped bit is told, once, and the rest still found.
+	flip(t, path, 500000)
+	r = mustOpen(t, dir, lg)
+	lost := 0
+	for i := range want {
+		if len(packsWith(t, r, i)) == 0 {
+			lost++
+		}
+	}
+	if lost == 0 || lost > 300 || len(lg.warns) != 1 || !strings.Contains(lg.warns[0], "index segment "+name.String()) {
+		t.Fatalf("%d lost, %q", lost, lg.warns)
+	}
+}
+
+func TestDamagedSmallSegment(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	tree := storetest.New(1).Tree(2, 2, 2, 10)
+	putTree(t, dir, tree)
+	names, _ := filepath.Glob(dir + "/index/*")
+	flip(t, names[0], 100)
+	lg := &log{}
+	r := mustOpen(t, dir, lg)
+	got, err := walkAll(r, tree.Snapshot().ID, false)
+	if err != nil || len(got) != 2 || !strings.HasPrefix(got[1], "missing") || len(lg.warns) != 1 {
+		t.Fatalf("%q, %v, %q", got, err, lg.warns)
+	}
+	// The next put stores what is missing again, and so heals.
+	putTree(t, dir, tree)
+	if got, err := walkAll(mustOpen(t, dir, lg), tree.Snapshot().ID, false); err != nil || !same(got, downOrder(tree, false)) {
+		t.Fatalf("%q, %v", got, err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
+	base := t.TempDir()
+	repo := filepath.Join(base, "repo")
+	mustCreate(t, repo)
+	for name, c := range map[string]struct {
+		prepare func(dir string) error
+		want    error
+		text    string
+	}{
+		"missing":   {func(dir string) error { return os.RemoveAll(dir) }, ErrNone, "no such directory"},
+		"empty":     {func(dir string) error { return os.Remove(dir + "/config") }, ErrNone, "no config in it"},
+		"collected": {func(dir string) error { return os.WriteFile(dir+"/gc/abc", nil, 0o600) }, ErrCollected, "upgrade"},
+		"newer": {func(dir string) error {
+			return os.WriteFile(dir+"/config", []byte("\x85\xa8preserve\x02\xa3abc\x01"), 0o600)
+		}, ErrNewer, "upgrade"},
+		"huge config": {func(dir string) error { return os.WriteFile(dir+"/config", make([]byte, 1<<20), 0o600) }, nil, "limit"},
+		"no lock":     {func(dir string) error { return os.Remove(dir + "/lock") }, os.ErrNotExist, "lock"},
+	} {
+		dir := filepath.Join(base, strings.ReplaceAll(name, " ", "-"))
+		mustCreate(t, dir)
+		if err := c.prepare(dir); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Open(dir, Options{})
+		if err == nil {
+			r.Close()
+			t.Errorf("%s: opened", name)
+			continue
+		}
+		if c.want != nil && !errors.Is(err, c.want) || !strings.Contains(err.Error(), c.text) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCreateRefuses(t *testing.T) {
+	t.Parallel()
+	for name, prepare := range map[string]func(dir string) error{
+		"a file":       func(dir string) error { return os.WriteFile(dir+"/x", nil, 0o600) },
+		"a directory":  func(dir string) error { return os.Mkdir(dir+"/photos", 0o700) },
+		"packs":        func(dir string) error { return os.MkdirAll(dir+"/packs/00", 0o700) },
+		"a snapshot":   func(dir string) error { return os.MkdirAll(dir+"/snapshots/00", 0o700) },
+		"a file packs": func(dir string) error { return os.WriteFile(dir+"/packs", nil, 0o600) },
+	} {
+		dir := t.TempDir()
+		if err := prepare(dir); err != nil {
+			t.Fatal(err)
+		}
+		if r, err := Create(dir, Options{}); !errors.Is(err, ErrNotEmpty) {
+			t.Errorf("%s: %v %v", name, r, err)
+		}
+	}
+	if r, err := Create(filepath.Join(t.TempDir(), "not", "mounted"), Options{}); !errors.Is(err, os.ErrNotExist) {
+		t.Error(r, err)
+	}
+	// What a creator that died leaves, and a new file system, are empty.
+	dir := t.TempDir()
+	for _, d := range []string{"packs", "tmp", "keys", "lost+found"} {
+		if err := os.Mkdir(filepath.Join(dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, f := range []string{"ballast", ".tmp-x", "tmp/put-x"} {
+		if err := os.WriteFile(filepath.Join(dir, f), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustCreate(t, dir)
+}
+
+func TestConcurrentCreate(t *testing.T) {
+	t.Parallel()
+	for range 20 {
+		dir := filepath.Join(t.TempDir(), "repo")
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		ids := map[string]int{}
+		for range 8 {
+			wg.Go(func() {
+				r, err := Create(dir, Options{})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer r.Close()
+				mu.Lock()
+				ids[r.Config().String()]++
+				mu.Unlock()
+			})
+		}
+		wg.Wait()
+		if len(ids) != 1 {
+			t.Fatalf("%d repositories in one directory", len(ids))
+		}
+	}
+}
+
+func TestExclusiveLock(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	mustCreate(t, dir)
+	f, err := os.OpenFile(dir+"/lock", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	l := unix.Flock_t{Type: unix.F_WRLCK}
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &l); err == nil {
+		t.Fatal("an exclusive lock beside a shared one")
+	}
+	dir = t.TempDir()
+	r, err := Create(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	g, err := os.OpenFile(dir+"/lock", os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer g.Close()
+	if err := unix.FcntlFlock(g.Fd(), unix.F_OFD_SETLK, &l); err != nil {
+		t.Fatal("the lock outlives Close:", err)
+	}
+	if r, err := Open(dir, Options{}); !errors.Is(err, ErrLocked) {
+		t.Fatal(r, err)
+	}
+}
+
+func TestConfig(t *testing.T) {
+	t.Parallel()
+	c, err := newConfig()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := parseConfig(c.encode())
+	if err != nil || got.String() != c.String() || got.Reclaim != ReclaimLock {
+		t.Fatal(got, err)
+	}
+	for name, x := range map[string]Config{"feature": {Reclaim: ReclaimLock, Needs: []string{"s3"}}, "reclaim": {Reclaim: "grace"}} {
+		if _, err := parseConfig(x.encode()); !errors.Is(err, ErrNewer) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzConfig(f *testing.F) {
+	c := Config{Reclaim: ReclaimLock}
+	f.Add(c.encode())
+	c.Needs = []string{"a", "b"}
+	f.Add(c.encode())
+	f.Add([]byte("\x85\xa8preserve\x02\xa3abc\x01"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := parseConfig(b)
+		if err == nil && !bytes.Equal(c.encode(), b) {
+			t.Fatalf("encoded otherwise: %x", b)
+		}
+	})
+}

@@ -1,0 +1,331 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"container/heap"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"iter"
+	"os"
+	"slices"
+	"sort"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/id"
+	"preserve/lib/pack"
+)
+
+const (
+	// smallSegment is the size below which a segment is merged into memory.
+	smallSegment = 1 << 20
+	// maxMerged bounds the rows in memory; what is over it is read with pread.
+	maxMerged = (64 << 20) / pack.RowSize
+)
+
+// A Row says where a copy of a blob or session is.
+type Row struct {
+	ID     id.ID
+	Pack   id.ID
+	Offset uint32
+	Length uint32
+	Kind   uint8
+}
+
+// A view is the rows of all segments at one time: the small ones merged in one
+// sorted table, the large ones read as they are asked. A view does not change
+// but by add, which only put calls, from the goroutine that looks things up.
+type view struct {
+	rows  []pack.Row // sorted; Pack is an index in packs
+	packs []id.ID
+	large []large
+	names map[id.ID]bool // segments that were read, or found damaged
+}
+
+type large struct {
+	name id.ID
+	*pack.Segment
+}
+
+// loadView reads all segments. A damaged one is told of and left out: what only
+// it lists is missing. The list may change meanwhile.
+func (r *Repo) loadView() (*view, error) {
+	names, err := r.names("index")
+	if err != nil {
+		return nil, err
+	}
+	v := &view{names: map[id.ID]bool{}}
+	type file struct {
+		name id.ID
+		size int64
+	}
+	var files []file
+	for _, name := range names {
+		st, err := os.Stat(r.path("index", name.String()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the index: %w", err)
+		}
+		files = append(files, file{name, st.Size()})
+	}
+	slices.SortFunc(files, func(a, b file) int {
+		return cmp.Or(cmp.Compare(a.size, b.size), bytes.Compare(a.name[:], b.name[:]))
+	})
+	for _, f := range files {
+		v.names[f.name] = true
+		err := r.loadSegment(v, f.name, f.size)
+		switch {
+		case errors.Is(err, ErrDamaged), errors.Is(err, unix.EIO):
+			r.opts.Warn("index segment %s: %v: what only it lists is missing", f.name, err)
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return nil, fmt.Errorf("index segment %s: %w", f.name, err)
+		}
+	}
+	slices.SortFunc(v.rows, compareRows)
+	return v, nil
+}
+
+func compareRows(a, b pack.Row) int {
+	if c := bytes.Compare(a.ID[:], b.ID[:]); c != 0 {
+		return c
+	}
+	return cmp.Or(cmp.Compare(a.Pack, b.Pack), cmp.Compare(a.Offset, b.Offset))
+}
+
+func (r *Repo) loadSegment(v *view, name id.ID, size int64) error {
+	path := r.path("index", name.String())
+	if size >= smallSegment || len(v.rows)+int(size/pack.RowSize) > maxMerged {
+		s, err := pack.OpenSegment(fileAt{r.files, path}, size, r.cache)
+		if err != nil {
+			return err
+		}
+		v.large = append(v.large, large{name, s})
+		return nil
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	s, err := pack.ParseSegment(data)
+	if err != nil {
+		return err
+	}
+	if sha256.Sum256(data) != name {
+		return fmt.Errorf("its bytes are others: %w", ErrDamaged)
+	}
+	return v.merge(s)
+}
+
+// merge appends the rows of s. The caller sorts.
+func (v *view) merge(s *pack.Segment) error {
+	base := uint32(len(v.packs))
+	for _, p := range s.Packs() {
+		v.packs = append(v.packs, p.Name)
+	}
+	v.rows = slices.Grow(v.rows, int(s.Len()))
+	for i := range s.Len() {
+		row, err := s.Row(i)
+		if err != nil {
+			return err
+		}
+		row.Pack += base
+		v.rows = append(v.rows, row)
+	}
+	return nil
+}
+
+// add takes in a segment that was just published.
+func (r *Repo) add(v *view, name id.ID, data []byte) error {
+	v.names[name] = true
+	if len(data) >= smallSegment || len(v.rows)+len(data)/pack.RowSize > maxMerged {
+		return r.loadSegment(v, name, int64(len(data)))
+	}
+	s, err := pack.ParseSegment(data)
+	if err == nil {
+		err = v.merge(s)
+	}
+	slices.SortFunc(v.rows, compareRows)
+	return err
+}
+
+// lookup yields the rows of an id, those in memory first. A segment that cannot
+// be read is told to bad and passed over.
+func (v *view) lookup(i id.ID, bad func(segment id.ID, err error)) iter.Seq[Row] {
+	return func(yield func(Row) bool) {
+		at := sort.Search(len(v.rows), func(k int) bool { return bytes.Compare(v.rows[k].ID[:], i[:]) >= 0 })
+		for ; at < len(v.rows) && v.rows[at].ID == i; at++ {
+			w := &v.rows[at]
+			if !yield(Row{i, v.packs[w.Pack], w.Offset, w.Length, w.Kind}) {
+				return
+			}
+		}
+		for _, s := range v.large {
+			at, err := s.Search(i)
+			for ; err == nil && at < s.Len(); at++ {
+				var w pack.Row
+				if w, err = s.Row(at); err != nil || w.ID != i {
+					break
+				}
+				if !yield(Row{i, s.Packs()[w.Pack].Name, w.Offset, w.Length, w.Kind}) {
+					return
+				}
+			}
+			if err != nil {
+				bad(s.name, err)
+			}
+		}
+	}
+}
+
+// current returns the view, which it loads if need be.
+func (r *Repo) current() (*view, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.view != nil {
+		return r.view, nil
+	}
+	v, err := r.loadView()
+	if err == nil {
+		r.view = v
+	}
+	return v, err
+}
+
+// reload reads the segments again if the list of their names is another than
+// old's, and reports whether there is a newer view than old.
+func (r *Repo) reload(old *view) (bool, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.view != old {
+		return true, nil
+	}
+	names, err := r.names("index")
+	if err != nil {
+		return false, err
+	}
+	same := len(names) == len(old.names)
+	for _, n := range names {
+		same = same && old.names[n]
+	}
+	if same {
+		return false, nil
+	}
+	v, err := r.loadView()
+	if err != nil {
+		return false, err
+	}
+	r.view = v
+	return true, nil
+}
+
+// badSegment tells of a segment that cannot be read, once.
+func (r *Repo) badSegment(name id.ID, err error) {
+	r.mu.Lock()
+	told := r.told[name]
+	if r.told == nil {
+		r.told = map[id.ID]bool{}
+	}
+	r.told[name] = true
+	r.mu.Unlock()
+	if !told {
+		r.opts.Warn("index segment %s: %v: what only it lists is missing", name, err)
+	}
+}
+
+// Lookup yields where copies of a blob or session are said to be, in no order
+// that means anything.
+func (r *Repo) Lookup(i id.ID) (iter.Seq[Row], error) {
+	v, err := r.current()
+	if err != nil {
+		return nil, err
+	}
+	return v.lookup(i, r.badSegment), nil
+}
+
+// IDs calls fn with each blob id of the index once, in ascending order, without
+// those of sessions. An error of fn ends it.
+func (r *Repo) IDs(fn func(id.ID) error) error {
+	v, err := r.current()
+	if err != nil {
+		return err
+	}
+	heads := cursors{}
+	at := 0
+	heads.push(&cursor{next: func() (pack.Row, error) {
+		if at == len(v.rows) {
+			return pack.Row{}, io.EOF
+		}
+		at++
+		return v.rows[at-1], nil
+	}}, r.badSegment)
+	for _, s := range v.large {
+		n := int64(0)
+		heads.push(&cursor{name: s.name, next: func() (pack.Row, error) {
+			if n == s.Len() {
+				return pack.Row{}, io.EOF
+			}
+			n++
+			return s.Row(n - 1)
+		}}, r.badSegment)
+	}
+	var last id.ID
+	for len(heads) > 0 {
+		c := heads[0]
+		if c.row.Kind != pack.KindSession && c.row.ID != last {
+			last = c.row.ID
+			if err := fn(last); err != nil {
+				return err
+			}
+		}
+		if c.step(r.badSegment) {
+			heap.Fix(&heads, 0)
+		} else {
+			heap.Pop(&heads)
+		}
+	}
+	return nil
+}
+
+// A cursor is a place in one sorted list of rows.
+type cursor struct {
+	name id.ID
+	row  pack.Row
+	next func() (pack.Row, error)
+}
+
+// step goes to the next row and reports whether there is one. What cannot be
+// read ends the list and is told to bad.
+func (c *cursor) step(bad func(id.ID, error)) bool {
+	row, err := c.next()
+	if err != nil && err != io.EOF {
+		bad(c.name, err)
+	}
+	c.row = row
+	return err == nil
+}
+
+// cursors is a heap with the lowest id on top.
+type cursors []*cursor
+
+func (c cursors) Len() int           { return len(c) }
+func (c cursors) Less(i, j int) bool { return bytes.Compare(c[i].row.ID[:], c[j].row.ID[:]) < 0 }
+func (c cursors) Swap(i, j int)      { c[i], c[j] = c[j], c[i] }
+func (c *cursors) Push(x any)        { *c = append(*c, x.(*cursor)) }
+func (c *cursors) Pop() any {
+	last := (*c)[len(*c)-1]
+	*c = (*c)[:len(*c)-1]
+	return last
+}
+
+func (c *cursors) push(x *cursor, bad func(id.ID, error)) {
+	if x.step(bad) {
+		heap.Push(c, x)
+	}
+}

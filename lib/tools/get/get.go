@@ -1,0 +1,284 @@
+// Package get is the command pv-get: a sealed stream, or a list of ids, out of a
+// repository.
+//
+// It needs no key. What the repository cannot give becomes a missing record in
+// the stream and a line on stderr, and the run ends with exit status 3. The
+// orders are specified in docs/format/repository.md.
+package get
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+
+	"preserve/lib/id"
+	"preserve/lib/rec"
+	"preserve/lib/store"
+	"preserve/lib/tool"
+)
+
+const usage = `usage: pv-get REPO ID [--meta] >sealed
+       pv-get REPO --blobs - <ids >sealed
+       pv-get REPO --snapshots >sealed
+       pv-get REPO --ids >ids
+       pv-get REPO --has ID[,ID]... >ids
+
+  REPO  ->  stdout: sealed stream, or ids: 64 hex digits and a newline each
+
+  ID           the snapshot and all that it reaches, parents first
+  --meta       without the data
+  --blobs -    the blobs whose ids arrive on stdin, in their order
+  --snapshots  the snapshots' own blobs
+  --ids        the ids of all blobs, sorted
+  --has LIST   those of these snapshots that are there
+  -v, -q       say more, say less
+
+exit status: 0 done; 1 failed; 2 wrong command line; 3 something is missing or
+damaged and was named
+`
+
+// Run is the command.
+func Run(env *tool.Env) error {
+	fs := env.Flags()
+	meta := fs.Bool("meta", false, "")
+	blobs := fs.String("blobs", "", "")
+	snapshots := fs.Bool("snapshots", false, "")
+	ids := fs.Bool("ids", false, "")
+	has := fs.String("has", "", "")
+	words, err := env.Parse(fs, usage)
+	if err != nil {
+		return err
+	}
+	modes := 0
+	for _, on := range []bool{len(words) > 1, *blobs != "", *snapshots, *ids, *has != ""} {
+		if on {
+			modes++
+		}
+	}
+	switch {
+	case len(words) == 0 || words[0] == "":
+		return tool.Usagef("give a repository")
+	case len(words) > 2:
+		return tool.Usagef("give one repository and one snapshot id")
+	case modes != 1:
+		return tool.Usagef("give a snapshot id, or one of --blobs, --snapshots, --ids, --has")
+	case *meta && len(words) != 2:
+		return tool.Usagef("--meta goes with a snapshot id")
+	case *blobs != "" && *blobs != "-":
+		return tool.Usagef("--blobs takes -, for stdin")
+	}
+	o := store.Options{Warn: env.Warn, Note: env.Notice}
+	switch {
+	case *has != "":
+		return runHas(env, words[0], *has, o)
+	case *ids:
+		return runIDs(env, words[0], o)
+	case *snapshots:
+		return runSnapshots(env, words[0], o)
+	case *blobs != "":
+		return runBlobs(env, words[0], o)
+	}
+	i, err := parseID(words[1])
+	if err != nil {
+		return err
+	}
+	return runDown(env, words[0], i, *meta, o)
+}
+
+func parseID(s string) (id.ID, error) {
+	i, err := id.Parse(s)
+	if err != nil {
+		return i, tool.Usagef("%v; the scripts (pv-restore, pv-list) take a prefix, a label or latest", err)
+	}
+	return i, nil
+}
+
+func runHas(env *tool.Env, dir, list string, o store.Options) error {
+	var asked []id.ID
+	for _, s := range strings.Split(list, ",") {
+		i, err := parseID(s)
+		if err != nil {
+			return err
+		}
+		asked = append(asked, i)
+	}
+	repo, err := store.Open(dir, o)
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
+	for _, i := range asked {
+		has, err := repo.HasSnapshot(i)
+		if err != nil {
+			return err
+		}
+		if has {
+			if _, err := fmt.Fprintln(env.Stdout, i); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func runIDs(env *tool.Env, dir string, o store.Options) error {
+	repo, err := store.Open(dir, o)
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
+	w := bufio.NewWriterSize(env.Stdout, 64<<10)
+	line := make([]byte, 0, 2*id.Size+1)
+	err = repo.IDs(func(i id.ID) error {
+		_, err := w.Write(append(hex.AppendEncode(line, i[:]), '\n'))
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return w.Flush()
+}
+
+// An output is the stream that a run writes.
+type output struct {
+	env   *tool.Env
+	w     *rec.Writer
+	sent  id.Set // sessions
+	end   rec.End
+	named uint64        // missing blobs
+	blobs atomic.Uint64 // given
+	bytes atomic.Uint64
+}
+
+// withStream begins a stream, opens the repository and calls work. Whatever
+// fails behind the head is told in the stream, too.
+func withStream(env *tool.Env, dir string, h rec.Head, so store.Options, work func(*output, *store.Repo) error) error {
+	out, err := env.Records()
+	if err != nil {
+		return err
+	}
+	h.Kind = rec.Sealed
+	o := &output{env: env, w: rec.NewWriter(out)}
+	if err := o.w.Write(&h); err != nil {
+		return err
+	}
+	o.w.Tick(nil, func() (files, bytes uint64) { return o.blobs.Load(), o.bytes.Load() })
+	repo, err := store.Open(dir, so)
+	if err == nil {
+		err = work(o, repo)
+		repo.Close()
+	}
+	return o.close(err)
+}
+
+// maxNamed is how many missing blobs are named on stderr; the stream names all.
+const maxNamed = 100
+
+// answer writes a blob, behind its session if that was not sent, or that it is
+// missing.
+func (o *output) answer(a *store.Answer) error {
+	if a.Blob == nil {
+		text := fmt.Sprintf("blob %s: %v", a.ID, a.Err)
+		if o.named++; o.named <= maxNamed {
+			o.env.Say("%s", text)
+		}
+		o.env.SetWarned()
+		o.end.Warn(text)
+		return o.w.Write(&rec.Missing{ID: a.ID})
+	}
+	if o.sent.Add(a.Blob.SID) {
+		if err := o.w.Write(a.Session); err != nil {
+			return err
+		}
+	}
+	o.blobs.Add(1)
+	o.bytes.Add(uint64(len(a.Blob.Data)))
+	return o.w.Write(a.Blob)
+}
+
+// close ends the stream after the work returned err.
+func (o *output) close(err error) error {
+	if o.named > maxNamed {
+		o.env.Say("%d blobs are missing in all", o.named)
+	}
+	o.end.Entries, o.end.Bytes = o.blobs.Load(), o.bytes.Load()
+	if err == nil {
+		if o.env.Warned() {
+			o.end.Status = 3
+		}
+		err = o.w.Write(&o.end)
+	}
+	o.env.Log.Debug(fmt.Sprintf("%d blobs, %d bytes; %d missing", o.end.Entries, o.end.Bytes, o.named))
+	return o.w.Close(o.env.Name, err)
+}
+
+func runDown(env *tool.Env, dir string, i id.ID, meta bool, so store.Options) error {
+	return withStream(env, dir, rec.Head{Order: rec.Down, Meta: meta}, so, func(o *output, repo *store.Repo) error {
+		s, err := repo.Snapshot(i)
+		if err != nil {
+			return err
+		}
+		return repo.Down(s, meta, o.answer)
+	})
+}
+
+func runBlobs(env *tool.Env, dir string, so store.Options) error {
+	in, err := env.Input()
+	if err != nil {
+		return err
+	}
+	lines := bufio.NewReaderSize(in, 64<<10)
+	return withStream(env, dir, rec.Head{Order: rec.Asked}, so, func(o *output, repo *store.Repo) error {
+		if err := o.w.Flush(); err != nil {
+			return err
+		}
+		return repo.Asked(func() (id.ID, error) { return nextID(lines) }, o.answer, o.w.Flush)
+	})
+}
+
+// nextID reads one line. A last line without its newline was cut off.
+func nextID(r *bufio.Reader) (id.ID, error) {
+	line, err := r.ReadSlice('\n')
+	switch {
+	case err == io.EOF && len(line) == 0:
+		return id.ID{}, io.EOF
+	case err == io.EOF:
+		return id.ID{}, errors.New("the list of ids ends inside a line")
+	case err != nil && !errors.Is(err, bufio.ErrBufferFull):
+		return id.ID{}, err
+	}
+	return id.Parse(strings.TrimSuffix(string(line), "\n"))
+}
+
+func runSnapshots(env *tool.Env, dir string, so store.Options) error {
+	return withStream(env, dir, rec.Head{Order: rec.Loose, Meta: true}, so, (*output).snapshots)
+}
+
+func (o *output) snapshots(repo *store.Repo) error {
+	ids, err := repo.Snapshots()
+	if err != nil {
+		return err
+	}
+	for _, i := range ids {
+		s, err := repo.Snapshot(i)
+		if errors.Is(err, store.ErrMissing) || errors.Is(err, store.ErrForgotten) {
+			continue // since the list was read
+		}
+		if err != nil {
+			o.env.Warn("%v", err)
+			o.end.Warn(err.Error())
+			continue
+		}
+		if err := o.w.Write(&s.Stored); err != nil {
+			return err
+		}
+		if err := o.answer(&store.Answer{ID: i, Blob: s.Blob, Session: s.Session}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,201 @@
+// Package json is pv-json: it shows any stream as JSON, one line for each
+// record, and makes a stream of such lines again.
+//
+// A record is an object, "t" first. The notation is lossless, and survives
+// programs that keep numbers as floats (jq before 1.7):
+//
+//   - Bytes are a string if they are UTF-8, else {"b64": "…"}. Which keys hold
+//     bytes is fixed (see byteKeys): a string at one of them is bytes, at any
+//     other key one of our own words.
+//   - Integers beyond ±2^53 are {"int": "18446744073709551615"}.
+//   - A word that is not UTF-8 is {"str": "…"}, its bytes in base64. Such a word
+//     in head, note, fail or end, and such an "x-" key, is an error.
+//   - Values of an entry's "x-" keys may be of any type. There bytes are always
+//     {"b64": "…"}; floats are {"float": "0.1"} and {"float32": "0.1"}, a NaN by
+//     its bits ({"float": "0x7ff8000000000001"}); a map is an object, or, if
+//     that could be taken for one of these forms, if a key comes twice or is
+//     no UTF-8 string, {"map": [[key, value], …]}.
+//
+// The way back checks every record and writes it in canonical form, so that the
+// order of keys in a line does not matter.
+package json
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"preserve/lib/rec"
+	"preserve/lib/tool"
+	"preserve/lib/wire"
+)
+
+const usage = `usage: pv-json <stream >lines
+       pv-json -r <lines >stream
+
+Shows any stream, a pack too, as JSON: one line for each record, which jq or a
+program of your own may change. With -r it makes a stream of such lines again.
+
+  -r      from JSON lines to a stream
+  -v, -q  say more, say only errors and warnings
+`
+
+// Run is pv-json.
+func Run(env *tool.Env) error {
+	fs := env.Flags()
+	back := fs.Bool("r", false, "")
+	words, err := env.Parse(fs, usage)
+	switch {
+	case err != nil:
+		return err
+	case len(words) > 0:
+		return tool.Usagef("unexpected argument %q", words[0])
+	}
+	if *back {
+		stdout, err := env.Records()
+		if err != nil {
+			return err
+		}
+		out := rec.NewWriter(stdout)
+		return out.Close(env.Name, fromJSON(env.Stdin, out))
+	}
+	stdin, err := env.Input()
+	if err != nil {
+		return err
+	}
+	out := bufio.NewWriterSize(env.Stdout, 64<<10)
+	err = toJSON(env.Name, stdin, out)
+	if ferr := out.Flush(); ferr != nil {
+		return ferr
+	}
+	return err
+}
+
+// toJSON writes the lines of the stream in, or of several streams behind each
+// other. A failure is the last line, as a fail record, so that the stage behind
+// knows that it was told.
+func toJSON(name string, in io.Reader, out *bufio.Writer) error {
+	p := &printer{out: out}
+	_, err := each(in, p.record)
+	if err == nil {
+		return nil
+	}
+	fail := &rec.Fail{Tool: name, Text: rec.Text(err.Error())}
+	var told *rec.FailError
+	if errors.As(err, &told) {
+		fail = &rec.Fail{Tool: told.Tool, Text: told.Text}
+	}
+	if perr := p.record(fail); perr != nil {
+		return perr
+	}
+	return err
+}
+
+// each hands all records of a stream, or of several behind each other, to fn.
+// The error comes with the Reader, whose last record it may concern.
+func each(in io.Reader, fn func(rec.Record) error) (*rec.Reader, error) {
+	r, err := rec.ReadAny(in)
+	if err != nil {
+		return r, err
+	}
+	r.Several()
+	var v rec.Record
+	for v, err = r.Head(); err == nil; v, err = r.Next() {
+		if err := r.Wrap(fn(v)); err != nil {
+			return r, err
+		}
+	}
+	if err == io.EOF {
+		err = nil
+	}
+	return r, err
+}
+
+// record prints one record and frees it.
+func (p *printer) record(v rec.Record) error {
+	if err := words(v); err != nil {
+		return err
+	}
+	if p.wire == nil {
+		p.wire = wire.NewWriter()
+	}
+	p.wire.Reset()
+	err := rec.Append(p.wire, v)
+	urgent := false
+	switch v := v.(type) {
+	case *rec.Chunk:
+		v.Free()
+	case *rec.Blob:
+		v.Free()
+	case *rec.Tick, *rec.Note, *rec.End, *rec.Fail, *rec.Head:
+		urgent = true
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.line(p.wire.Bytes()); err != nil {
+		return err
+	}
+	if urgent {
+		return p.out.Flush()
+	}
+	return nil
+}
+
+// words refuses words that are not UTF-8 where a Writer would mend them, or JSON
+// has no way to keep them.
+func words(v rec.Record) error {
+	var all []string
+	switch v := v.(type) {
+	case *rec.Head:
+		all = []string{v.Host, v.User}
+	case *rec.Note:
+		all = []string{v.Tool, v.Text}
+	case *rec.End:
+		all = v.Warned
+	case *rec.Entry:
+		for _, x := range v.X {
+			all = append(all, x.Key)
+		}
+	}
+	for _, s := range all {
+		if !utf8.ValidString(s) {
+			return fmt.Errorf("the words %q are not UTF-8 and cannot be kept as they are", s)
+		}
+	}
+	return nil
+}
+
+// fromJSON writes the stream that the lines of in are.
+func fromJSON(in io.Reader, out *rec.Writer) error {
+	lines := newLines(in)
+	r, err := each(lines, func(v rec.Record) error { return write(out, v) })
+	switch {
+	case errors.Is(lines.err, io.ErrUnexpectedEOF) && err != nil:
+		return rec.ErrCut
+	case lines.err != nil && lines.err != io.EOF:
+		return lines.err // the reader has only seen its input end
+	case err != nil && strings.HasPrefix(err.Error(), r.Pos()+": "):
+		return fmt.Errorf("line %d: %w", lines.n, errors.Unwrap(err))
+	}
+	return err
+}
+
+// write passes a record on and frees it. What a reader waits for goes at once.
+func write(out *rec.Writer, v rec.Record) error {
+	err := out.Write(v)
+	switch v := v.(type) {
+	case *rec.Chunk:
+		v.Free()
+	case *rec.Blob:
+		v.Free()
+	case *rec.Tick, *rec.Note:
+		if err == nil {
+			err = out.Flush()
+		}
+	}
+	return err
+}

@@ -1,0 +1,199 @@
+// Package key is the command pv-key: it makes master keys, derives the others,
+// and says what a key file holds. It never prints a secret.
+package key
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"preserve/lib/key"
+	"preserve/lib/tool"
+)
+
+const usage = `usage: pv-key new -o MASTER
+       pv-key derive write|list|read|cut -k MASTER -o FILE [--writer NAME]
+       pv-key show FILE
+
+new makes a master key: keep it offline, for without it and the keys derived
+from it no backup can be read. derive makes keys for daily work:
+
+  write  makes backups, reads none
+  list   lists and compares backups, reads no contents
+  read   restores and verifies
+  cut    cuts files into chunks, for pv-chunk in a process of its own
+
+show tells kind, key id, name and what a key can do, one "field: value" a line.
+Key files are never overwritten.
+
+  -o FILE        where to write the new key
+  -k MASTER      the master key
+  --writer NAME  what backups made with a write key say of who made them:
+                 1 to 32 of a-z 0-9 . _ - (default: the host's name)
+  -q             say only errors and warnings
+  -v             say more
+`
+
+// Run is pv-key.
+func Run(env *tool.Env) error {
+	fs := env.Flags()
+	out := fs.String("o", "", "")
+	master := fs.String("k", "", "")
+	writer := fs.String("writer", "", "")
+	words, err := env.Parse(fs, usage)
+	if err != nil {
+		return err
+	}
+	if len(words) == 0 {
+		return tool.Usagef("what to do? new, derive or show")
+	}
+	verb, words := words[0], words[1:]
+	switch verb {
+	case "new":
+		if err := check(fs, words, 0, "o"); err != nil {
+			return err
+		}
+		return makeMaster(env, *out)
+	case "derive":
+		if err := check(fs, words, 1, "o", "k", "writer?"); err != nil {
+			return err
+		}
+		return derive(env, words[0], *master, *out, *writer)
+	case "show":
+		if err := check(fs, words, 1); err != nil {
+			return err
+		}
+		return show(env, words[0])
+	}
+	return tool.Usagef("%q: not new, derive or show", verb)
+}
+
+// check refuses a command line that does not consist of n words and the given
+// flags, of which those that end in "?" may be absent.
+func check(fs *flag.FlagSet, words []string, n int, flags ...string) error {
+	if len(words) != n {
+		return tool.Usagef("%d arguments where %d are wanted", len(words), n)
+	}
+	given := map[string]bool{"v": true, "q": true}
+	for _, f := range flags {
+		name, optional := strings.CutSuffix(f, "?")
+		if !optional && fs.Lookup(name).Value.String() == "" {
+			return tool.Usagef("-%s is missing", name)
+		}
+		given[name] = true
+	}
+	var err error
+	fs.Visit(func(f *flag.Flag) {
+		if !given[f.Name] {
+			err = tool.Usagef("-%s does not belong here", f.Name)
+		}
+	})
+	return err
+}
+
+func makeMaster(env *tool.Env, path string) error {
+	k, err := key.New()
+	if err != nil {
+		return err
+	}
+	return save(env, k, path)
+}
+
+func derive(env *tool.Env, word, master, path, writer string) error {
+	kind, ok := key.ParseKind(word)
+	if !ok || kind == key.Master {
+		return tool.Usagef("%q: not write, list, read or cut", word)
+	}
+	name, err := nameFor(kind, writer)
+	if err != nil {
+		return err
+	}
+	m, err := load(env, master)
+	if err != nil {
+		return err
+	}
+	k, err := m.Derive(kind, name)
+	if errors.Is(err, key.ErrDerive) {
+		return &tool.Hint{Err: fmt.Errorf("key file %q: %w", master, err), Text: "give the file that pv-key new made, with -k"}
+	}
+	if err != nil {
+		return err
+	}
+	return save(env, k, path)
+}
+
+// nameFor returns the name of a new key of the given kind: what the user says,
+// else the host's name made to fit; nothing for a key that has no name.
+func nameFor(kind key.Kind, said string) (string, error) {
+	if kind != key.Write {
+		if said != "" {
+			return "", tool.Usagef("-writer does not belong here: only a write key has a name")
+		}
+		return "", nil
+	}
+	if said != "" {
+		if !key.ValidWriter(said) {
+			return "", tool.Usagef("-writer %q: %v", said, key.ErrName)
+		}
+		return said, nil
+	}
+	host, err := os.Hostname()
+	if name := fit(host); err == nil && key.ValidWriter(name) {
+		return name, nil
+	}
+	return "", tool.Usagef("the host's name %q does not name a writer: give --writer NAME", host)
+}
+
+// fit turns a host's name into a writer's, as far as can be.
+func fit(host string) string {
+	name := []byte(strings.ToLower(host))
+	for i, c := range name {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' && c != '_' {
+			name[i] = '-'
+		}
+	}
+	return strings.Trim(string(name[:min(len(name), key.MaxName)]), "-.")
+}
+
+func load(env *tool.Env, path string) (*key.Key, error) {
+	k, warning, err := key.Load(path)
+	if warning != "" {
+		env.Say("%s", warning)
+	}
+	return k, err
+}
+
+func save(env *tool.Env, k *key.Key, path string) error {
+	err := k.Save(path)
+	if errors.Is(err, key.ErrExists) {
+		return &tool.Hint{Err: err, Text: "choose another file, or move this one away if you are sure that it is not needed"}
+	}
+	if err != nil {
+		return err
+	}
+	env.Notice("wrote %v to %q", k, path)
+	if k.Kind() == key.Master {
+		env.Notice("keep a copy of it offline: without it, or a read key, no backup can be restored")
+	}
+	return nil
+}
+
+// show prints what may be known of a key, in lines that programs may read.
+func show(env *tool.Env, path string) error {
+	k, err := load(env, path)
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "kind: %s\nkey id: %s\n", k.Kind(), k.ID())
+	if sk, name, _, ok := k.Writer(); ok {
+		fmt.Fprintf(&b, "name: %s\nwriter: %x\n", name, sk.Public().(ed25519.PublicKey))
+	}
+	fmt.Fprintf(&b, "can: %s\ncannot: %s\n", k.Kind().Can(), k.Kind().Cannot())
+	_, err = io.WriteString(env.Stdout, b.String())
+	return err
+}

@@ -1,0 +1,211 @@
+package key
+
+import (
+	"bytes"
+	"encoding/hex"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"preserve/lib/key"
+	"preserve/lib/tool"
+)
+
+// run runs pv-key in the current directory.
+func run(args ...string) (status int, stdout, stderr string) {
+	var out, err bytes.Buffer
+	env := tool.NewEnv("pv-key", args, strings.NewReader(""), &out, &err)
+	status = env.Status(Run(env))
+	return status, out.String(), err.String()
+}
+
+func must(t *testing.T, args ...string) (stdout, stderr string) {
+	t.Helper()
+	status, stdout, stderr := run(args...)
+	if status != 0 {
+		t.Fatalf("pv-key %s: exit status %d\n%s", strings.Join(args, " "), status, stderr)
+	}
+	return stdout, stderr
+}
+
+// begin changes to an empty directory with the master key "m" in it.
+func begin(t *testing.T) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	must(t, "new", "-o", "m")
+}
+
+func TestNewAndShow(t *testing.T) {
+	begin(t)
+	stdout, stderr := must(t, "show", "m")
+	want := `^kind: master
+key id: [0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}
+name: master
+writer: [0-9a-f]{64}
+can: everything, .*
+cannot: .*
+$`
+	if !regexp.MustCompile(want).MatchString(stdout) || stderr != "" {
+		t.Errorf("show prints\n%s%s", stdout, stderr)
+	}
+	st, err := os.Stat("m")
+	if err != nil || st.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", st.Mode(), err)
+	}
+	if _, stderr := must(t, "-q", "new", "-o", "m2"); stderr != "" {
+		t.Errorf("-q says %q", stderr)
+	}
+}
+
+func TestDerive(t *testing.T) {
+	begin(t)
+	masterShown, _ := must(t, "show", "m")
+	id := regexp.MustCompile(`key id: .*\n`).FindString(masterShown)
+	for kind, can := range map[string]string{
+		"write": "can: make backups\ncannot: read backups, its own included\n",
+		"list":  "can: list and compare backups, pick what to forget\ncannot: read contents, make backups\n",
+		"read":  "can: restore and verify backups\ncannot: make backups\n",
+		"cut":   "can: cut files into chunks (pv-chunk)\ncannot: read or make backups\n",
+	} {
+		args := []string{"derive", kind, "-k", "m", "-o", kind}
+		if kind == "write" {
+			args = append(args, "--writer", "laptop.example")
+		}
+		stdout, stderr := must(t, args...)
+		if stdout != "" || !strings.Contains(stderr, "wrote "+kind+" key ") {
+			t.Errorf("derive %s prints %q, %q", kind, stdout, stderr)
+		}
+		shown, _ := must(t, "show", kind)
+		if !strings.HasPrefix(shown, "kind: "+kind+"\n"+id) || !strings.HasSuffix(shown, can) {
+			t.Errorf("show %s prints\n%s", kind, shown)
+		}
+		if strings.Contains(shown, "name: laptop.example\n") != (kind == "write") {
+			t.Errorf("show %s: name\n%s", kind, shown)
+		}
+	}
+	must(t, "derive", "write", "-k", "m", "-o", "host")
+	k, _, err := key.Load("host")
+	if err != nil || !key.ValidWriter(k.Name()) {
+		t.Errorf("named after the host: %v, %v", k, err)
+	}
+}
+
+func TestFit(t *testing.T) {
+	for host, want := range map[string]string{
+		"laptop": "laptop", "Web-1.Example.ORG": "web-1.example.org", "büro": "b--ro", "": "", "...": "", "-a-": "a",
+		strings.Repeat("x", 40): strings.Repeat("x", 32), strings.Repeat("x", 31) + ".example": strings.Repeat("x", 31),
+	} {
+		if got := fit(host); got != want {
+			t.Errorf("%q becomes %q, want %q", host, got, want)
+		}
+	}
+}
+
+func TestNothingIsOverwritten(t *testing.T) {
+	begin(t)
+	before, err := os.ReadFile("m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"new", "-o", "m"}, {"derive", "cut", "-k", "m", "-o", "m"}} {
+		status, _, stderr := run(args...)
+		want := "pv-key: key file \"m\": exists, and a key file is never overwritten\npv-key: hint: choose another file"
+		if status != 1 || !strings.HasPrefix(stderr, want) {
+			t.Errorf("%q: status %d, %s", args, status, stderr)
+		}
+	}
+	if after, _ := os.ReadFile("m"); !bytes.Equal(before, after) {
+		t.Error("the key file has changed")
+	}
+}
+
+func TestErrors(t *testing.T) {
+	begin(t)
+	must(t, "derive", "read", "-k", "m", "-o", "r")
+	for _, c := range []struct {
+		args   string
+		status int
+		want   string
+	}{
+		{"", 2, "what to do?"},
+		{"make -o x", 2, `"make": not new, derive or show`},
+		{"new", 2, "-o is missing"},
+		{"new x -o y", 2, "1 arguments where 0 are wanted"},
+		{"new -o x -k m", 2, "-k does not belong here"},
+		{"new -z", 2, "flag provided but not defined: -z"},
+		{"show", 2, "0 arguments where 1 are wanted"},
+		{"show m -o x", 2, "-o does not belong here"},
+		{"derive -k m -o x", 2, "0 arguments where 1 are wanted"},
+		{"derive write -o x", 2, "-k is missing"},
+		{"derive write -k m", 2, "-o is missing"},
+		{"derive master -k m -o x", 2, `"master": not write, list, read or cut`},
+		{"derive Read -k m -o x", 2, `"Read": not write, list, read or cut`},
+		{"derive read -k m -o x --writer a", 2, "only a write key has a name"},
+		{"derive write -k m -o x --writer A", 2, `-writer "A": not a writer's name`},
+		{"derive write -k m -o x --writer master", 2, `-writer "master": not a writer's name`},
+		{"derive read -k r -o x", 1, "only a master key derives others\npv-key: hint: give the file that pv-key new made"},
+		{"derive read -k absent -o x", 1, `open key file "absent": no such file or directory`},
+		{"derive read -k m -o no/x", 1, `write key file "no/x": no such file or directory`},
+		{"show absent", 1, `open key file "absent": no such file or directory`},
+	} {
+		status, stdout, stderr := run(strings.Fields(c.args)...)
+		if status != c.status || stdout != "" || !strings.HasPrefix(stderr, "pv-key: ") || !strings.Contains(stderr, c.want) {
+			t.Errorf("pv-key %s: status %d, %q, want %d, %q", c.args, status, stderr, c.status, c.want)
+		}
+		if _, err := os.Lstat("x"); err == nil {
+			t.Fatalf("pv-key %s: wrote a file", c.args)
+		}
+	}
+	if status, stdout, stderr := run("-h"); status != 0 || stdout != usage || stderr != "" {
+		t.Errorf("-h: status %d, %q, %q", status, stdout, stderr)
+	}
+}
+
+// A key file that others can read is told, and used.
+func TestOpenKeyFile(t *testing.T) {
+	begin(t)
+	if err := os.Chmod("m", 0o640); err != nil {
+		t.Fatal(err)
+	}
+	stdout, stderr := must(t, "show", "m")
+	if stdout == "" || stderr != "pv-key: key file \"m\" is open to others (mode 0640): chmod 600 it\n" {
+		t.Errorf("%q, %q", stdout, stderr)
+	}
+}
+
+// Nothing that pv-key prints is part of what the file keeps secret.
+func TestSecretsAreNotPrinted(t *testing.T) {
+	begin(t)
+	var printed strings.Builder
+	for _, kind := range []string{"write", "list", "read", "cut"} {
+		out, err := must(t, "-v", "derive", kind, "-k", "m", "-o", kind)
+		printed.WriteString(out + err)
+	}
+	files, err := filepath.Glob("*")
+	if err != nil || len(files) != 5 {
+		t.Fatal(files, err)
+	}
+	for _, file := range files {
+		out, err := must(t, "-v", "show", file)
+		printed.WriteString(out + err)
+	}
+	for _, file := range files {
+		k, _, err := key.Load(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, _ := os.ReadFile(file)
+		for line := range strings.Lines(string(data[bytes.Index(data, []byte("-----BEGIN")):])) {
+			if line = strings.TrimSpace(line); len(line) > 8 && !strings.HasPrefix(line, "-----") && strings.Contains(printed.String(), line) {
+				t.Errorf("%v: a line of its file is printed", k)
+			}
+		}
+		for _, get := range []func() (key.Secret, bool){k.IDMeta, k.IDData} {
+			if s, ok := get(); ok && strings.Contains(printed.String(), hex.EncodeToString(s.Bytes())) {
+				t.Errorf("%v: a secret is printed", k)
+			}
+		}
+	}
+}

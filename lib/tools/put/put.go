@@ -1,0 +1,241 @@
+// Package put is the command pv-put: a sealed stream into a repository.
+//
+// It needs no key. A snapshot is committed only after the stream's end record
+// arrived and everything that the snapshot reaches is durable in the
+// repository; then its id is printed. The rules are in docs/format/repository.md
+// and in package store; this is the loop over the stream.
+package put
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+
+	"preserve/lib/id"
+	"preserve/lib/rec"
+	"preserve/lib/store"
+	"preserve/lib/tool"
+)
+
+const usage = `usage: pv-put [--as LABEL] [--stall DURATION] REPO <sealed
+
+  stdin: sealed stream  ->  REPO  ->  stdout: the snapshot's id
+
+  --as LABEL        what the repository calls the client, in its lists
+  --stall DURATION  give up when nothing arrives for so long (default 15m)
+  -v, -q            say more, say less
+
+A missing or empty REPO is made if the stream rests on no earlier snapshot.
+A stream in order loose (packs, healing) commits nothing: its blobs are added
+where no good copy is there. On stdout "missing HEX" names a blob that the
+snapshot needs and that is not in REPO: then nothing is committed.
+
+exit status: 0 committed; 1 failed, nothing committed; 2 wrong command line;
+3 committed, but the stream says that something was left out
+`
+
+// maxLabel bounds the label of --as.
+const maxLabel = 255
+
+// Run is the command.
+func Run(env *tool.Env) error {
+	fs := env.Flags()
+	label := fs.String("as", "", "")
+	stall := fs.Duration("stall", 15*time.Minute, "")
+	words, err := env.Parse(fs, usage)
+	if err != nil {
+		return err
+	}
+	switch {
+	case len(words) != 1 || words[0] == "":
+		return tool.Usagef("give one repository")
+	case *stall <= 0:
+		return tool.Usagef("--stall must be more than nothing")
+	case len(*label) > maxLabel || strings.ContainsFunc(*label, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
+		return tool.Usagef("--as takes at most %d bytes of text without control characters", maxLabel)
+	}
+	in, err := env.Input()
+	if err != nil {
+		return err
+	}
+	r := rec.NewReader(in, rec.Sealed)
+	r.SetStall(*stall)
+	h, err := r.Head()
+	if err != nil {
+		return err
+	}
+	if h.Order == rec.Down {
+		return fmt.Errorf("a stream in order %q is for pv-unpack: pv-put takes the orders %q and %q", h.Order, rec.Up, rec.Loose)
+	}
+	repo, err := open(words[0], h, store.Options{Warn: env.Warn, Note: env.Notice})
+	if err != nil {
+		return err
+	}
+	defer repo.Close()
+	p, err := repo.NewPut(h.Base, store.PutOptions{As: *label, Missing: func(i id.ID) error {
+		_, err := fmt.Fprintf(env.Stdout, "missing %s\n", i)
+		return err
+	}})
+	if err != nil {
+		return rest(err)
+	}
+	defer env.OnExit(p.Abort)() // taken back after Close
+	defer p.Close()
+	l := &loop{env: env, r: r, p: p, order: h.Order}
+	if h.Order == rec.Up {
+		return l.commit()
+	}
+	return l.heal()
+}
+
+// open opens the repository, or makes it if the stream rests on nothing.
+func open(dir string, h *rec.Head, o store.Options) (*store.Repo, error) {
+	if len(h.Base) == 0 {
+		return store.Create(dir, o)
+	}
+	r, err := store.Open(dir, o)
+	if errors.Is(err, store.ErrNone) {
+		err = &tool.Hint{Err: fmt.Errorf("the stream rests on an earlier snapshot, but %w", err), Text: "not the repository of the last run, or not mounted?"}
+	}
+	return r, err
+}
+
+func rest(err error) error {
+	if errors.Is(err, store.ErrMissing) || errors.Is(err, store.ErrForgotten) {
+		return &tool.Hint{Err: err, Text: "run the backup again without --base"}
+	}
+	return err
+}
+
+// A loop stores one input.
+type loop struct {
+	env    *tool.Env
+	r      *rec.Reader
+	p      *store.Put
+	order  string
+	healed uint64
+}
+
+// commit stores a stream in order up and commits its snapshot.
+func (l *loop) commit() error {
+	end, err := l.each(l.p.Blob)
+	if err != nil {
+		return l.keep(err)
+	}
+	i, err := l.p.Commit()
+	if err != nil {
+		return l.keep(err)
+	}
+	l.count()
+	if _, err := fmt.Fprintln(l.env.Stdout, i); err != nil {
+		l.env.Warn("snapshot %s was committed, but its id could not be written: %v", i, err)
+	}
+	if end.Status != 0 {
+		return tool.ErrPartial
+	}
+	return nil
+}
+
+// heal stores streams in order loose.
+func (l *loop) heal() error {
+	l.r.Several()
+	end, err := l.each(func(b *rec.Blob) error {
+		stored, err := l.p.Heal(b)
+		if stored {
+			l.healed++
+		}
+		return err
+	})
+	if kerr := l.p.Keep(); err == nil {
+		err = kerr
+	}
+	l.count()
+	if err != nil {
+		return fmt.Errorf("%w (%s)", err, l.added())
+	}
+	l.env.Notice("%s", l.added())
+	if end.Status != 0 {
+		return tool.ErrPartial
+	}
+	return nil
+}
+
+func (l *loop) added() string {
+	return fmt.Sprintf("%d blobs added, %d were there; no snapshot was committed", l.healed, l.p.Count.Had)
+}
+
+// each calls blob with every blob of the input and returns the last end record,
+// with the worst status of all.
+func (l *loop) each(blob func(*rec.Blob) error) (*rec.End, error) {
+	var end *rec.End
+	status := 0
+	for {
+		v, err := l.r.Next()
+		if err == io.EOF {
+			end.Status = status
+			return end, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch v := v.(type) {
+		case *rec.Blob:
+			err = blob(v)
+			v.Free()
+		case *rec.Session:
+			err = l.p.Session(v)
+		case *rec.Missing:
+			l.env.Warn("blob %s was missing where the stream was made", v.ID)
+		case *rec.Stored, *rec.Toc:
+			if l.order == rec.Up {
+				err = fmt.Errorf("a record that a stream in order %q does not have: %w", rec.Up, rec.ErrBad)
+			}
+		case *rec.Head:
+			l.p.NextStream()
+			err = takes(v)
+		case *rec.End:
+			end, status = v, max(status, v.Status)
+		case *rec.Tick:
+			err = l.p.Turn()
+		}
+		if err != nil {
+			return nil, l.wrap(err)
+		}
+	}
+}
+
+// wrap says where in the input an error lies that is the input's.
+func (l *loop) wrap(err error) error {
+	for _, e := range []error{store.ErrChecksum, store.ErrConflict, store.ErrOrder, rec.ErrBad, rec.ErrTwice} {
+		if errors.Is(err, e) {
+			return l.r.Wrap(err)
+		}
+	}
+	return err
+}
+
+// takes refuses a further stream that has another order.
+func takes(h *rec.Head) error {
+	if h.Order != rec.Loose && h.Order != rec.Asked {
+		return fmt.Errorf("a stream in order %q behind one in order %q: %w", h.Order, rec.Loose, store.ErrOrder)
+	}
+	return nil
+}
+
+// keep makes durable what arrived, so that the next run need not send it again,
+// and returns the error that ended this one.
+func (l *loop) keep(err error) error {
+	if kerr := l.p.Keep(); kerr != nil {
+		l.env.Log.Debug(fmt.Sprintf("not all that arrived was kept: %v", kerr))
+	}
+	l.count()
+	return err
+}
+
+func (l *loop) count() {
+	c := l.p.Count
+	l.env.Log.Debug(fmt.Sprintf("%d new blobs, %d bytes, in %d packs; %d blobs, %d bytes were there already", c.New, c.NewBytes, c.Packs, c.Had, c.HadBytes))
+}

@@ -1,0 +1,497 @@
+package put_test
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/id"
+	"preserve/lib/rec"
+	"preserve/lib/store"
+	"preserve/lib/store/storetest"
+	"preserve/lib/tool"
+	"preserve/lib/tools/get"
+	"preserve/lib/tools/put"
+)
+
+// A result is what a command left.
+type result struct {
+	status   int
+	out, err string
+}
+
+func run(name string, command func(*tool.Env) error, in io.Reader, args ...string) result {
+	var out, errs bytes.Buffer
+	e := tool.NewEnv(name, args, in, &out, &errs)
+	status := e.Status(command(e))
+	e.Cleanup()
+	return result{status, out.String(), errs.String()}
+}
+
+func runPut(in []byte, args ...string) result {
+	return run("pv-put", put.Run, bytes.NewReader(in), args...)
+}
+
+func stream(t testing.TB, rs []rec.Record) ([]byte, []int) {
+	t.Helper()
+	b, at, err := storetest.Encode(rs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b, at
+}
+
+// upStream returns a tree's stream.
+func upStream(t testing.TB, tree *storetest.Tree, base ...id.ID) []byte {
+	b, _ := stream(t, tree.Records(base...))
+	return b
+}
+
+func files(dir string) (list []string) {
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			list = append(list, path)
+		}
+		return nil
+	})
+	return list
+}
+
+func snapshots(dir string) int {
+	list, _ := os.ReadDir(filepath.Join(dir, "snapshots"))
+	return len(list)
+}
+
+func TestPutThenGet(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "repo")
+	tree := storetest.New(1).Tree(3, 3, 2, 100)
+	in := upStream(t, tree)
+	want := tree.Snapshot().ID.String()
+	for range 2 {
+		if r := runPut(in, dir, "--as", "nas"); r != (result{0, want + "\n", ""}) {
+			t.Fatalf("%+v", r)
+		}
+	}
+	r := run("pv-get", get.Run, nil, dir, want)
+	if r.status != 0 || r.err != "" {
+		t.Fatal(r.status, r.err)
+	}
+	// What put prints last is what get takes.
+	if n := strings.Count(r.out, "\xa4blob"); n != len(tree.Blobs) {
+		t.Fatalf("%d blobs of %d", n, len(tree.Blobs))
+	}
+}
+
+func TestStatusOfTheEnd(t *testing.T) {
+	t.Parallel()
+	tree := storetest.New(1).Tree(1, 1, 2, 10)
+	rs := tree.Records()
+	rs[len(rs)-1] = &rec.End{Status: 3}
+	b, _ := stream(t, rs)
+	if r := runPut(b, t.TempDir()); r != (result{3, tree.Snapshot().ID.String() + "\n", ""}) {
+		t.Fatalf("%+v", r)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for _, args := range [][]string{{}, {"a", "b"}, {""}, {"--stall", "0s", "a"}, {"--as", "a\nb", "a"}, {"--as", strings.Repeat("x", 256), "a"}, {"--nope", "a"}, {"--stall", "x", "a"}} {
+		if r := run("pv-put", put.Run, iotest.ErrReader(fmt.Errorf("read")), args...); r.status != 2 || r.out != "" || strings.Count(r.err, "\n") != 1 {
+			t.Errorf("%q: %+v", args, r)
+		}
+	}
+	if r := run("pv-put", put.Run, nil, "-h"); r.status != 0 || !strings.HasPrefix(r.out, "usage: pv-put") || r.err != "" {
+		t.Errorf("%+v", r)
+	}
+}
+
+// Messages: one line, what was done, to what, why.
+func TestRefusedStreams(t *testing.T) {
+	t.Parallel()
+	m := storetest.New(1)
+	tree := m.Tree(2, 2, 2, 10)
+	other := storetest.New(2).Tree(1, 1, 2, 10)
+	with := func(at int, rs ...rec.Record) []byte {
+		all := tree.Records()
+		b, _ := stream(t, append(append(append([]rec.Record{}, all[:at]...), rs...), all[at:]...))
+		return b
+	}
+	head := func(order string) []byte {
+		b, _ := stream(t, []rec.Record{&rec.Head{Kind: rec.Sealed, Order: order}, &rec.End{}})
+		return b
+	}
+	failed, _ := stream(t, []rec.Record{&rec.Head{Kind: rec.Sealed, Order: rec.Up}, &rec.Fail{Tool: "pv-seal", Text: "no"}})
+	content, _ := stream(t, []rec.Record{&rec.Head{Kind: rec.Content}, &rec.End{}})
+	bad := *tree.Blobs[0]
+	bad.CRC++
+	for name, c := range map[string]struct {
+		in   []byte
+		text string
+	}{
+		"down":              {head(rec.Down), `order "down" is for pv-unpack`},
+		"nothing":           {head(rec.Up), "no snapshot"},
+		"empty":             {nil, "input is empty"},
+		"banner":            {[]byte("Welcome to host\n"), "Welcome to host"},
+		"content stream":    {content, "is pv-seal missing"},
+		"fail":              {failed, "^$"},
+		"toc":               {with(3, &rec.Toc{}), "record 4 at byte"},
+		"stored":            {with(3, &rec.Stored{ID: id.ID{1}}), "record 4 at byte"},
+		"checksum":          {with(2, &bad), "record 3 at byte .* arrived damaged"},
+		"no session":        {with(2, other.Blobs[0]), "before its session"},
+		"two snapshots":     {with(len(tree.Blobs)+2, m.Blob(9, 5, tree.Blobs[len(tree.Blobs)-2])), "given twice"},
+		"base":              {upStream(t, tree, id.ID{1}), "rests on an earlier snapshot, but .* no such directory"},
+		"cut":               {upStream(t, tree)[:4000], "input ended without its end record"},
+		"bytes behind":      {append(upStream(t, tree), 'x'), "bytes after the end record"},
+		"missing at source": {with(2, &rec.Missing{ID: tree.Blobs[0].ID})[:4000], "missing where the stream was made"},
+	} {
+		dir := filepath.Join(t.TempDir(), "repo")
+		r := runPut(c.in, dir)
+		if r.status != 1 || r.out != "" || !regexp.MustCompile(c.text).MatchString(r.err) {
+			t.Errorf("%s: %+v", name, r)
+		}
+		if snapshots(dir) != 0 || len(files(filepath.Join(dir, "tmp"))) != 0 {
+			t.Errorf("%s: left %q", name, files(dir))
+		}
+	}
+	// A stream that rests on a snapshot does not make a repository.
+	dir := filepath.Join(t.TempDir(), "repo")
+	if r := runPut(upStream(t, tree, id.ID{1}), dir); !strings.Contains(r.err, "hint: not the repository of the last run, or not mounted?") {
+		t.Errorf("%+v", r)
+	}
+	if _, err := os.Stat(dir); err == nil {
+		t.Error("made")
+	}
+	runPut(upStream(t, other), dir)
+	if r := runPut(upStream(t, tree, id.ID{1}), dir); r.status != 1 || !strings.Contains(r.err, "rests on snapshot 01000000") || !strings.Contains(r.err, "hint: ") {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestMissingIsPrinted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	tree := storetest.New(1).Tree(2, 3, 2, 10)
+	left := tree.Blobs[0]
+	some := &storetest.Tree{Session: tree.Session, Blobs: tree.Blobs[1:]}
+	r := runPut(upStream(t, some), dir)
+	if r.status != 1 || r.out != "missing "+left.ID.String()+"\n" || strings.Count(r.err, "\n") != 1 || !strings.Contains(r.err, "1 blobs that the snapshot needs are missing") {
+		t.Fatalf("%+v", r)
+	}
+	if r := runPut(upStream(t, tree), "-v", dir); r.status != 0 || !strings.Contains(r.err, "1 new blobs") {
+		t.Fatalf("%+v", r)
+	}
+}
+
+// A stream that is cut off behind any record commits nothing, but what arrived
+// need not be sent again.
+func TestTruncatedAtEveryRecord(t *testing.T) {
+	t.Parallel()
+	tree := storetest.New(1).Tree(2, 3, 2, 50)
+	b, at := stream(t, tree.Records())
+	for k, n := range at[1:] {
+		for _, more := range []int{0, 1} {
+			dir := filepath.Join(t.TempDir(), "repo")
+			r := runPut(b[:n+more], dir)
+			if r.status != 1 || r.out != "" || !strings.Contains(r.err, rec.ErrCut.Error()) || strings.Count(r.err, "\n") != 1 {
+				t.Fatalf("cut behind record %d: %+v", k, r)
+			}
+			if snapshots(dir) != 0 || len(files(filepath.Join(dir, "tmp"))) != 0 {
+				t.Fatalf("cut behind record %d: left %q", k, files(dir))
+			}
+			r = runPut(b, "-v", dir)
+			want := fmt.Sprintf("%d blobs, ", max(0, k-1))
+			if r.status != 0 || !strings.Contains(r.err, "; "+want) {
+				t.Fatalf("after a cut behind record %d: %+v, want %q", k, r, want)
+			}
+		}
+	}
+}
+
+func TestStall(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	defer r.Close()
+	b := upStream(t, storetest.New(1).Tree(1, 1, 2, 10))
+	if _, err := w.Write(b[:len(b)-10]); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if got := run("pv-put", put.Run, r, "--stall", "50ms", dir); got.status != 1 || !strings.Contains(got.err, "nothing arrived for too long") || snapshots(dir) != 0 {
+		t.Fatalf("%+v", got)
+	}
+}
+
+func TestLoose(t *testing.T) {
+	t.Parallel()
+	src, dir := t.TempDir(), filepath.Join(t.TempDir(), "repo")
+	tree := storetest.New(1).Tree(4, 3, 2, 300)
+	runPut(upStream(t, tree), src)
+	// Packs are streams: their concatenation salvages all blobs.
+	var packs []byte
+	paths, _ := filepath.Glob(src + "/packs/*/*")
+	for _, p := range paths {
+		b, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		packs = append(packs, b...)
+	}
+	r := runPut(packs[:len(packs)-1], dir)
+	if r.status != 1 || r.out != "" || !strings.Contains(r.err, rec.ErrCut.Error()) || !strings.Contains(r.err, fmt.Sprintf("%d blobs added, 0 were there", len(tree.Blobs))) {
+		t.Fatalf("%+v", r)
+	}
+	r = runPut(packs, dir)
+	if r.status != 0 || r.out != "" || !strings.Contains(r.err, fmt.Sprintf("0 blobs added, %d were there", len(tree.Blobs))) {
+		t.Fatalf("%+v", r)
+	}
+	if snapshots(dir) != 0 {
+		t.Fatal("a loose stream committed a snapshot")
+	}
+	if r := runPut(upStream(t, tree), "-v", dir); r.status != 0 || !strings.Contains(r.err, " 0 new blobs") {
+		t.Fatalf("%+v", r)
+	}
+	if r := runPut(append(packs, upStream(t, tree)...), dir); r.status != 1 || !strings.Contains(r.err, "out of order") {
+		t.Fatalf("%+v", r)
+	}
+}
+
+// The answers of another repository heal this one.
+func TestHealFromAnother(t *testing.T) {
+	t.Parallel()
+	a, b := t.TempDir(), t.TempDir()
+	tree := storetest.New(1).Tree(4, 3, 2, 300)
+	runPut(upStream(t, tree), a)
+	runPut(upStream(t, tree), b)
+	data := tree.Blobs[0]
+	paths, _ := filepath.Glob(a + "/packs/*/*")
+	for _, p := range paths {
+		raw, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at := bytes.Index(raw, data.Data); at >= 0 {
+			raw[at] ^= 1
+			if err := os.WriteFile(p, raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	r := run("pv-get", get.Run, nil, a, tree.Snapshot().ID.String())
+	if r.status != 3 || !strings.Contains(r.err, "blob "+data.ID.String()+": missing in the repository: pack ") {
+		t.Fatalf("%d %s", r.status, r.err)
+	}
+	asked := data.ID.String() + "\n" + strings.Repeat("1", 64) + "\n"
+	r = run("pv-get", get.Run, strings.NewReader(asked), b, "--blobs", "-")
+	if r.status != 3 {
+		t.Fatal(r.status, r.err)
+	}
+	r = runPut([]byte(r.out), a)
+	if r.status != 3 || r.out != "" || !strings.Contains(r.err, "1 blobs added") || !strings.Contains(r.err, "missing where the stream was made") {
+		t.Fatalf("%+v", r)
+	}
+	if r := run("pv-get", get.Run, nil, a, tree.Snapshot().ID.String()); r.status != 0 {
+		t.Fatal(r.err)
+	}
+}
+
+// tmpfs mounts a small file system, as root.
+func tmpfs(t *testing.T, options string) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounting a small file system needs root")
+	}
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
+		t.Skipf("no tmpfs can be mounted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, 0); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func TestDiskFull(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{300, 60000, 3 << 20} {
+		mount := tmpfs(t, "size=6m")
+		dir := filepath.Join(mount, "repo")
+		tree := storetest.New(1).Tree(4, max(2, 8<<20/size/4), 2, size)
+		in := upStream(t, tree)
+		r := runPut(in, "-v", dir)
+		if r.status != 1 || r.out != "" || !regexp.MustCompile(`the file system of ".*repo" is full: \d+ KiB are free`).MatchString(r.err) {
+			t.Fatalf("%d: %+v", size, r)
+		}
+		if n := len(files(filepath.Join(dir, "index"))); n != 1 || snapshots(dir) != 0 || len(files(filepath.Join(dir, "tmp"))) != 0 {
+			t.Fatalf("%d: %q", size, files(dir))
+		}
+		if !regexp.MustCompile(`[1-9]\d* new blobs, \d+ bytes, in [12] packs`).MatchString(r.err) {
+			t.Fatalf("%d: nothing was kept: %s", size, r.err)
+		}
+		if err := unix.Mount("tmpfs", mount, "tmpfs", unix.MS_REMOUNT, "size=64m"); err != nil {
+			t.Fatal(err)
+		}
+		r = runPut(in, "-v", dir)
+		if r.status != 0 || !regexp.MustCompile(`; [1-9]\d* blobs, .* were there already`).MatchString(r.err) {
+			t.Fatalf("%d: %+v", size, r)
+		}
+	}
+}
+
+func TestNoInodes(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(tmpfs(t, "size=20m,nr_inodes=14"), "repo")
+	r := runPut(upStream(t, storetest.New(1).Tree(4, 4, 2, 10)), dir)
+	if r.status != 1 || snapshots(dir) != 0 {
+		t.Fatalf("%+v", r)
+	}
+	if !strings.Contains(r.err, "no inodes left") && !strings.Contains(r.err, "no space left on device") {
+		t.Fatalf("%+v", r)
+	}
+}
+
+// A stdout that is lost after the commit is a warning.
+func TestLostStdout(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	tree := storetest.New(1).Tree(1, 1, 2, 10)
+	var errs bytes.Buffer
+	e := tool.NewEnv("pv-put", []string{dir}, bytes.NewReader(upStream(t, tree)), brokenPipe{}, &errs)
+	if status := e.Status(put.Run(e)); status != 3 || snapshots(dir) != 1 || !strings.Contains(errs.String(), tree.Snapshot().ID.String()) {
+		t.Fatal(status, errs.String())
+	}
+}
+
+type brokenPipe struct{}
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, unix.EPIPE }
+
+// TestMain lets the test binary be pv-put, to be killed.
+func TestMain(m *testing.M) {
+	if os.Getenv("BE_PV_PUT") != "" {
+		tool.Main("pv-put", put.Run)
+	}
+	os.Exit(m.Run())
+}
+
+// A pv-put that is told to end leaves no temporaries; one that is killed leaves
+// nothing that counts.
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	tree := storetest.New(1).Tree(4, 4, 2, 100)
+	in := upStream(t, tree)
+	for _, sig := range []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGKILL} {
+		dir := filepath.Join(t.TempDir(), "repo")
+		cmd := exec.Command(os.Args[0], dir)
+		cmd.Env = append(os.Environ(), "BE_PV_PUT=1")
+		var errs bytes.Buffer
+		cmd.Stderr = &errs
+		w, err := cmd.StdinPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(in[:len(in)-20]); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(20 * time.Second); len(files(filepath.Join(dir, "tmp"))) < 2; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("no packs are being written")
+			}
+		}
+		if err := cmd.Process.Signal(sig); err != nil {
+			t.Fatal(err)
+		}
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); sig != unix.SIGKILL && (code != 1 || errs.Len() != 0 || len(files(filepath.Join(dir, "tmp"))) != 0) {
+			t.Fatalf("%v: exit %d, %q, left %q", sig, code, errs.String(), files(dir))
+		}
+		if snapshots(dir) != 0 {
+			t.Fatalf("%v: committed", sig)
+		}
+		if r := runPut(in, dir); r.status != 0 {
+			t.Fatalf("%v: the next run: %+v", sig, r)
+		}
+	}
+}
+
+// Whatever comes, put commits only what can be got again, and leaves no
+// temporaries.
+func FuzzPut(f *testing.F) {
+	m := storetest.New(1)
+	tree := &storetest.Tree{Session: m.Session}
+	tree.Blobs = m.Data(2, 5)
+	tree.Blobs = append(tree.Blobs, m.Blob(1, 5, tree.Blobs...))
+	tree.Blobs = append(tree.Blobs, m.Blob(9, 5, tree.Blobs[2]))
+	f.Add(upStream(f, tree))
+	loose, _ := stream(f, storetest.Loose(m.Session, tree.Blobs...))
+	f.Add(loose)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		dir, err := os.MkdirTemp("/dev/shm", "fuzz-put-")
+		if err != nil {
+			dir = t.TempDir()
+		}
+		defer os.RemoveAll(dir)
+		r := runPut(fixSums(b), dir)
+		if n := len(files(filepath.Join(dir, "tmp"))); n != 0 {
+			t.Fatalf("%d temporaries", n)
+		}
+		repo, err := store.Open(dir, store.Options{})
+		if err != nil {
+			return
+		}
+		defer repo.Close()
+		list, err := repo.Snapshots()
+		if err != nil || len(list) > 1 || (len(list) == 1) != (r.out != "" && !strings.HasPrefix(r.out, "missing")) {
+			t.Fatal(list, err, r)
+		}
+		for _, i := range list {
+			if g := run("pv-get", get.Run, nil, dir, i.String()); g.status != 0 {
+				t.Fatal(g.err)
+			}
+		}
+	})
+}
+
+// fixSums gives blobs the checksums that they should have, or no changed one
+// would get far.
+func fixSums(b []byte) []byte {
+	r := rec.NewReader(bytes.NewReader(b), rec.Sealed)
+	r.Several()
+	var out bytes.Buffer
+	w := rec.NewWriter(&out)
+	for {
+		v, err := r.Next()
+		if err != nil {
+			break
+		}
+		if x, ok := v.(*rec.Blob); ok {
+			x.CRC = x.Sum()
+		}
+		if w.Write(v) != nil {
+			break
+		}
+	}
+	if w.Flush() != nil {
+		return b
+	}
+	return out.Bytes()
+}

@@ -1,0 +1,295 @@
+package seal
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+
+	"preserve/lib/bounds"
+	"preserve/lib/box"
+	"preserve/lib/id"
+	"preserve/lib/key"
+	"preserve/lib/page"
+	"preserve/lib/par"
+	"preserve/lib/rec"
+	"preserve/lib/snap"
+	"preserve/lib/wire"
+)
+
+// inFlight bounds the bytes of chunks between reading and writing.
+const inFlight = 8 << 20
+
+// An item goes through the parallel map: a chunk, or the entries of a page.
+type item struct {
+	chunk   *rec.Chunk
+	entries []*rec.Entry
+
+	id     id.ID  // the chunk's
+	sealed []byte // nil if it was sent already
+}
+
+type sealer struct {
+	box    *box.Sealer
+	bounds *bounds.Bounds
+	in     *rec.Reader
+	out    *rec.Writer
+	opts   options
+
+	// The reading goroutine's.
+	head    *rec.Head
+	check   page.Checker
+	entries []*rec.Entry
+	chunks  uint64 // since the last cut
+	names   rec.Names
+	end     *rec.End
+
+	// The emitting goroutine's.
+	ids   []id.ID // of the chunks since the last cut
+	tree  page.Tree
+	wire  *wire.Writer
+	bytes uint64 // sealed
+
+	mu   sync.RWMutex
+	sent id.Set
+
+	buffers       sync.Pool
+	files, length atomic.Uint64 // progress
+}
+
+func newSealer(k *key.Key, b *box.Sealer, in *rec.Reader, out *rec.Writer, o options) (*sealer, error) {
+	cut, ok := k.Cut()
+	if !ok {
+		return nil, fmt.Errorf("a %s key cannot seal", k.Kind())
+	}
+	group, pages := cut.Group(), cut.Page()
+	s := &sealer{box: b, bounds: bounds.New(group.Bytes(), pages.Bytes()), in: in, out: out, opts: o, wire: wire.NewWriter()}
+	s.tree.Begins = s.bounds.IndexBegins
+	s.tree.Seal = s.metadata
+	s.tree.MaxChildren, s.tree.MaxBytes = bounds.MaxRefs, bounds.MaxBytes
+	return s, nil
+}
+
+func (s *sealer) progress() (files, bytes uint64) { return s.files.Load(), s.length.Load() }
+
+// run seals the whole stream.
+func (s *sealer) run(workers int) (err error) {
+	if s.head, err = s.in.Head(); err != nil {
+		return err
+	}
+	if err := s.out.Write(&rec.Head{Kind: rec.Sealed, Order: rec.Up, Base: s.head.Base}); err != nil {
+		return err
+	}
+	if err := s.out.Write(&rec.Session{Data: s.box.Session()}); err != nil {
+		return err
+	}
+	m := par.New(workers, 256, inFlight, s.seal, s.emit)
+	err = s.read(m)
+	if cerr := m.Close(); cerr != nil {
+		return cerr
+	}
+	if err != nil {
+		return err
+	}
+	return s.finish()
+}
+
+// read takes records up to the end and hands chunks and pages to m.
+func (s *sealer) read(m *par.Map[*item, *item]) error {
+	for {
+		v, err := s.in.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		switch v := v.(type) {
+		case *rec.Chunk:
+			if v.N != s.chunks {
+				return s.in.Wrap(fmt.Errorf("%w: chunk %d comes where chunk %d belongs", errStream, v.N, s.chunks))
+			}
+			s.chunks++
+			s.length.Add(uint64(len(v.Data)))
+			err = m.Put(&item{chunk: v}, int64(len(v.Data)))
+		case *rec.Entry:
+			err = s.in.Wrap(s.entry(v))
+		case *rec.Cut:
+			err = s.cut(m)
+		case *rec.Names:
+			s.names.Users = append(s.names.Users, v.Users...)
+			s.names.Groups = append(s.names.Groups, v.Groups...)
+		case *rec.End:
+			s.end = v
+			s.names.Users = append(s.names.Users, v.Users...)
+			s.names.Groups = append(s.names.Groups, v.Groups...)
+			err = s.complete()
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// entry checks an entry and keeps it until the page is cut.
+func (s *sealer) entry(e *rec.Entry) error {
+	if err := s.check.Next(e); err != nil {
+		return err
+	}
+	for i, x := range e.Extents {
+		if !x.Hole && x.ID.IsZero() && x.N >= s.chunks {
+			return fmt.Errorf("entry %s: %w: extent %d names chunk %d, and only %d came since the last cut", rec.Quote(e.Path), errStream, i, x.N, s.chunks)
+		}
+	}
+	if len(s.entries) == bounds.MaxEntries {
+		return fmt.Errorf("%w: more than %d entries without a cut", errStream, bounds.MaxEntries)
+	}
+	s.entries = append(s.entries, e)
+	if e.Off == 0 {
+		s.files.Add(1)
+	}
+	return nil
+}
+
+func (s *sealer) cut(m *par.Map[*item, *item]) error {
+	if len(s.entries) == 0 {
+		return s.in.Wrap(fmt.Errorf("%w: a cut without entries before it", errStream))
+	}
+	err := m.Put(&item{entries: s.entries}, 1)
+	s.entries, s.chunks = nil, 0
+	return err
+}
+
+// complete checks what must be true when the end record came.
+func (s *sealer) complete() error {
+	switch {
+	case len(s.entries) > 0 || s.chunks > 0:
+		return s.in.Wrap(fmt.Errorf("%w: entries or chunks behind the last cut", errStream))
+	case s.check.Entries == 0:
+		return s.in.Wrap(fmt.Errorf("%w: there is nothing to back up: no entry came", errStream))
+	}
+	return s.check.Finish()
+}
+
+// seal names a chunk and, unless it was sent already, seals it. Workers run it.
+func (s *sealer) seal(it *item) (*item, error) {
+	if it.chunk == nil {
+		return it, nil
+	}
+	defer it.chunk.Free()
+	it.id = s.box.Name(rec.KindData, nil, it.chunk.Data)
+	s.mu.RLock()
+	known := s.sent.Has(it.id)
+	s.mu.RUnlock()
+	if known {
+		return it, nil
+	}
+	buf, _ := s.buffers.Get().([]byte)
+	var err error
+	it.sealed, err = s.box.Seal(buf[:0], rec.KindData, it.id, nil, it.chunk.Data)
+	return it, err
+}
+
+// emit takes the results in order.
+func (s *sealer) emit(it *item) error {
+	if it.entries != nil {
+		return s.page(it.entries)
+	}
+	s.ids = append(s.ids, it.id)
+	err := s.write(rec.KindData, it.id, nil, it.sealed, nil)
+	if it.sealed != nil {
+		s.buffers.Put(it.sealed)
+		it.sealed = nil
+	}
+	return err
+}
+
+// write sends a blob that was not sent yet.
+func (s *sealer) write(kind uint8, i id.ID, refs, sealed, sig []byte) error {
+	s.mu.Lock()
+	fresh := s.sent.Add(i)
+	s.mu.Unlock()
+	if !fresh {
+		return nil
+	}
+	b := &rec.Blob{ID: i, Kind: kind, SID: s.box.SID(), Refs: refs, Data: sealed, Sig: sig}
+	b.CRC = b.Sum()
+	s.bytes += uint64(len(sealed))
+	return s.out.Write(b)
+}
+
+// page turns entries into a page: chunk numbers become references.
+func (s *sealer) page(entries []*rec.Entry) error {
+	var refs page.Refs
+	for _, e := range entries {
+		for i := range e.Extents {
+			x := &e.Extents[i]
+			switch {
+			case x.Hole:
+				continue
+			case x.ID.IsZero():
+				x.ID = s.ids[x.N]
+			}
+			x.N, x.ID = refs.Index(x.ID), id.ID{}
+		}
+	}
+	s.ids = s.ids[:0]
+	s.wire.Reset()
+	page.Encode(s.wire, entries)
+	plain := s.wire.Bytes()
+	first := page.KeyOf(entries[0])
+	switch {
+	case len(refs.Bytes) > bounds.MaxRefs*id.Size:
+		return fmt.Errorf("page at %s: %w: more than %d chunks", first, errStream, bounds.MaxRefs)
+	case len(plain) > bounds.MaxBytes && len(entries) > 1, len(plain) > page.MaxPlain:
+		return fmt.Errorf("page at %s: %w: %d bytes of entries", first, errStream, len(plain))
+	}
+	i, err := s.metadata(rec.KindPage, refs.Bytes, plain)
+	if err != nil {
+		return err
+	}
+	return s.tree.Add(first, i)
+}
+
+// metadata seals and sends a page or index page.
+func (s *sealer) metadata(kind uint8, refs, plain []byte) (id.ID, error) {
+	i := s.box.Name(kind, refs, plain)
+	if s.sent.Has(i) { // only this goroutine adds
+		return i, nil
+	}
+	sealed, err := s.box.Seal(nil, kind, i, refs, plain)
+	if err != nil {
+		return i, err
+	}
+	return i, s.write(kind, i, refs, sealed, nil)
+}
+
+// finish sends the top of the tree, the snapshot and the end.
+func (s *sealer) finish() error {
+	root, err := s.tree.Finish()
+	if err != nil {
+		return err
+	}
+	pk, name, cert := s.box.Writer()
+	sn := &snap.Snapshot{WriterKey: pk, WriterName: name, WriterCert: cert, Label: s.opts.label, Tags: s.opts.tags,
+		Time: s.head.Time, Host: word(s.head.Host), User: word(s.head.User), Sources: sources(s.head.Roots),
+		Entries: s.check.Entries, Bytes: s.check.Bytes, Warnings: s.end.Warnings, Warned: s.end.Warned,
+		Users: s.names.Users, Groups: s.names.Groups}
+	if s.head.Chunker != nil {
+		sn.Chunker = *s.head.Chunker
+	}
+	plain, err := sn.Encode()
+	if err != nil {
+		return err
+	}
+	i := s.box.Name(rec.KindSnapshot, root[:], plain)
+	sealed, err := s.box.Seal(nil, rec.KindSnapshot, i, root[:], plain)
+	if err != nil {
+		return err
+	}
+	if err := s.write(rec.KindSnapshot, i, bytes.Clone(root[:]), sealed, s.box.Sign(i)); err != nil {
+		return err
+	}
+	return s.out.Write(&rec.End{Status: s.end.Status, Entries: s.check.Entries, Bytes: s.bytes, Warnings: s.end.Warnings})
+}

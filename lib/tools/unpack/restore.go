@@ -1,0 +1,271 @@
+package unpack
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"preserve/lib/box"
+	"preserve/lib/id"
+	"preserve/lib/page"
+	"preserve/lib/rec"
+	"preserve/lib/snap"
+	"preserve/lib/tool"
+	"preserve/lib/tree"
+	"preserve/lib/walk"
+)
+
+// restore writes the snapshot below a directory.
+func restore(env *tool.Env, o options, in *rec.Reader, open *box.Opener, b base) error {
+	// The directory is made when the snapshot has come and is believed, and
+	// not for a stream that is none.
+	r := &restorer{base: b, dir: o.dir}
+	err := walk.Run(in, open, walk.Options{Want: o.want}, r)
+	if r.target == nil {
+		return err
+	}
+	if err == nil {
+		err = r.target.Close()
+	}
+	if err != nil {
+		r.target.Abandon()
+		return fmt.Errorf("restore into %q: %w", o.dir, err)
+	}
+	left := r.target.Left()
+	if left.Owners > 0 {
+		env.Notice("%d entries do not belong to their recorded owners (that takes root); %d of them lost setuid or setgid, %d their capabilities", left.Owners, left.SetID, left.Capabilities)
+	}
+	env.Log.Debug(fmt.Sprintf("%d entries, %d bytes", r.snap.Entries, r.snap.Bytes))
+	return nil
+}
+
+// A restorer makes files of a walk. Page runs in one goroutine and makes
+// directories, links and the like at once; a file is made when the first of its
+// data comes and finished with the last, by whichever goroutine brings it.
+type restorer struct {
+	base
+	dir    string
+	target *tree.Target
+	huge   *output // the file whose next piece must come
+}
+
+// An output is a file on its way.
+type output struct {
+	path string
+	node *tree.Node
+
+	mu     sync.Mutex
+	out    *tree.Out
+	final  *rec.Entry // the last record, once it came
+	failed bool       // it must not get its name
+
+	// due counts the uses of blobs that are still to come, and one more
+	// until the last piece came.
+	due atomic.Int64
+}
+
+// files is what a page's State holds: an output for each entry, nil where no
+// file is written.
+type files []*output
+
+func (r *restorer) Snapshot(i id.ID, s *snap.Snapshot) error {
+	if err := r.base.Snapshot(i, s); err != nil {
+		return err
+	}
+	t, err := tree.NewTarget(r.dir)
+	if errors.Is(err, tree.ErrNotEmpty) {
+		return &tool.Hint{Err: fmt.Errorf("directory %q: %w: nothing is restored over what is there", r.dir, err), Text: "name a directory that does not exist yet, or an empty one"}
+	}
+	if err != nil {
+		return fmt.Errorf("create directory %q: %w", r.dir, err)
+	}
+	t.Warn = func(w *tree.Warning) { r.env.Warn("%s", w) }
+	r.target = t
+	r.env.OnExit(t.Cleanup)
+	return nil
+}
+
+func (r *restorer) Page(p *walk.Page) error {
+	uses := make([]int64, len(p.Entries))
+	for _, us := range p.Uses {
+		for _, u := range us {
+			uses[u.Entry]++
+		}
+	}
+	fs := make(files, len(p.Entries))
+	p.State = fs
+	for i, e := range p.Entries {
+		f, err := r.entry(e, uses[i])
+		if err != nil {
+			return err
+		}
+		fs[i] = f
+	}
+	return nil
+}
+
+// entry begins an entry; it returns an output if data will come for it.
+func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
+	if e.Off > 0 {
+		return r.piece(e, uses)
+	}
+	if e.Err != "" && e.Type == rec.File {
+		r.env.Warn("%s: was stored without content (%s) and is not restored", rec.Quote(e.Path), e.Err)
+		return nil, nil
+	}
+	node, err := r.target.Begin(e)
+	if err != nil || node == nil {
+		return nil, r.lenient(err)
+	}
+	if e.Type != rec.File {
+		return nil, r.lenient(node.Make())
+	}
+	if e.Inconsistent {
+		r.env.Notice("%s: changed while it was backed up", rec.Quote(e.Path))
+	}
+	f := &output{path: e.Path, node: node}
+	if e.More {
+		r.huge = f
+		f.due.Store(uses + 1)
+		return f, nil
+	}
+	f.final = e
+	f.due.Store(uses)
+	if uses == 0 { // empty, or a single hole
+		f.due.Store(1)
+		return nil, r.done(f)
+	}
+	return f, nil
+}
+
+// piece goes on with a file of several records.
+func (r *restorer) piece(e *rec.Entry, uses int64) (*output, error) {
+	f := r.huge
+	if f == nil {
+		return nil, nil // its beginning could not be made, and that was said
+	}
+	f.due.Add(uses)
+	if e.More {
+		return f, nil
+	}
+	if e.Inconsistent {
+		r.env.Notice("%s: changed while it was backed up", rec.Quote(e.Path))
+	}
+	r.huge = nil
+	f.mu.Lock()
+	f.final = e
+	f.mu.Unlock()
+	return f, r.done(f)
+}
+
+// lenient turns a warning about one entry into a message.
+func (r *restorer) lenient(err error) error {
+	var w *tree.Warning
+	if errors.As(err, &w) {
+		r.env.Warn("%s", w)
+		return nil
+	}
+	return err
+}
+
+// Data writes a blob where it belongs.
+func (r *restorer) Data(p *walk.Page, ref int, plain []byte) error {
+	fs := p.State.(files)
+	for _, u := range p.Uses[ref] {
+		f := fs[u.Entry]
+		if f == nil {
+			continue
+		}
+		if err := r.write(f, plain[u.Off:u.Off+u.Len], u.At); err != nil {
+			return err
+		}
+		if err := r.done(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *restorer) write(f *output, data []byte, at int64) error {
+	f.mu.Lock()
+	if f.out == nil && !f.failed {
+		out, err := f.node.Create()
+		if err != nil {
+			f.failed = true
+			f.node = nil
+			f.mu.Unlock()
+			return r.lenient(err)
+		}
+		f.out = out
+	}
+	out, failed := f.out, f.failed
+	f.mu.Unlock()
+	if failed {
+		return nil
+	}
+	if _, err := out.WriteAt(data, at); err != nil {
+		return fmt.Errorf("%s: %w", rec.Quote(f.path), err)
+	}
+	return nil
+}
+
+// done counts one use down and ends the file with the last.
+func (r *restorer) done(f *output) error {
+	if f.due.Add(-1) > 0 {
+		return nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.out == nil && !f.failed { // nothing but holes
+		out, err := f.node.Create()
+		if err != nil {
+			return r.lenient(err)
+		}
+		f.out = out
+	}
+	switch {
+	case !f.failed:
+		return r.lenient(f.out.Finish(f.final))
+	case f.out != nil:
+		f.out.Abort()
+	case f.node != nil:
+		f.node.Skip()
+	}
+	return nil
+}
+
+// fail keeps a file from getting its name.
+func (r *restorer) fail(f *output) {
+	f.mu.Lock()
+	f.failed = true
+	f.mu.Unlock()
+}
+
+// Missing leaves out the files that a blob belongs to: a file with a hole in it
+// must not look like a good one.
+func (r *restorer) Missing(p *walk.Page, ref int, i id.ID) error {
+	r.env.Warn("data blob %s is missing in the repository; not restored: %s", i.Short(), lostFiles(p, ref))
+	fs := p.State.(files)
+	for _, u := range p.Uses[ref] {
+		if f := fs[u.Entry]; f != nil {
+			r.fail(f)
+			if err := r.done(f); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *restorer) Gap(first page.Key, next *page.Key, i id.ID) error {
+	if f := r.huge; f != nil {
+		r.env.Warn("%s: a part of it is lost; it is not restored", rec.Quote(f.path))
+		r.huge = nil
+		r.fail(f)
+		if err := r.done(f); err != nil {
+			return err
+		}
+	}
+	return r.base.Gap(first, next, i)
+}

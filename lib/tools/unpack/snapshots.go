@@ -1,0 +1,269 @@
+package unpack
+
+import (
+	"bufio"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+	"time"
+
+	"preserve/lib/box"
+	"preserve/lib/id"
+	"preserve/lib/key"
+	"preserve/lib/rec"
+	"preserve/lib/snap"
+	"preserve/lib/tool"
+	"preserve/lib/walk"
+)
+
+// A found is a snapshot of a list: what the store says, and what the key opens.
+type found struct {
+	stored rec.Stored
+	snap   *snap.Snapshot // nil if the key does not open it
+	why    string         // then: why not
+}
+
+// snapshots prints a list of snapshots, or picks one of it.
+func snapshots(env *tool.Env, o options, in *rec.Reader) error {
+	open, why, err := opener(env, o.key)
+	if err != nil {
+		return err
+	}
+	list, err := readSnapshots(env, in, open, why)
+	if err != nil {
+		return explain(err)
+	}
+	sort.SliceStable(list, func(i, j int) bool {
+		a, b := list[i].stored, list[j].stored
+		if c := a.Received.Std().Compare(b.Received.Std()); c != 0 {
+			return c < 0
+		}
+		return a.ID.String() < b.ID.String()
+	})
+	if o.pick != "" {
+		i, err := pick(list, o.pick, why)
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(env.Stdout, i)
+		return err
+	}
+	out := bufio.NewWriter(env.Stdout)
+	if o.long {
+		if why != "" {
+			env.Notice("only ids and times of arrival can be shown: %s", why)
+		}
+		writeTable(out, list)
+	} else {
+		for _, f := range list {
+			writeJSON(out, f)
+		}
+	}
+	return out.Flush()
+}
+
+// opener makes an Opener of the key file, if there is one that can read lists;
+// why says why not.
+func opener(env *tool.Env, file string) (open *box.Opener, why string, err error) {
+	if file == "" {
+		return nil, "without a key", nil
+	}
+	k, warning, err := key.Load(file)
+	if warning != "" {
+		env.Warn("%s", warning)
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	if !k.CanReadMeta() {
+		return nil, fmt.Sprintf("key file %q is a %s key, and only a list, read or master key opens names and labels", file, k.Kind()), nil
+	}
+	open, err = box.NewOpener(k)
+	return open, "", err
+}
+
+// readSnapshots reads a stream of pv-get --snapshots.
+func readSnapshots(env *tool.Env, in *rec.Reader, open *box.Opener, why string) (list []found, err error) {
+	foreign := map[id.ID]string{} // sessions that the key does not open
+	var stored *rec.Stored
+	for {
+		v, err := in.Next()
+		if err == io.EOF {
+			return list, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		switch v := v.(type) {
+		case *rec.Head:
+			if v.Order != rec.Loose {
+				err = fmt.Errorf("%w: a stream in order %q is no list of snapshots: use pv-get REPO --snapshots", walk.ErrOrder, v.Order)
+			}
+		case *rec.Stored:
+			stored = v
+		case *rec.Session:
+			if open == nil {
+				break
+			}
+			sid, serr := open.AddSession(v.Data)
+			var wrong *box.WrongKeyError
+			if errors.As(serr, &wrong) {
+				foreign[sha256.Sum256(v.Data)] = wrong.Error()
+			} else if serr != nil {
+				env.Warn("session %s: %s", sid.Short(), serr)
+			}
+		case *rec.Blob:
+			if stored == nil || stored.ID != v.ID || v.Kind != rec.KindSnapshot {
+				v.Free()
+				return nil, in.Wrap(fmt.Errorf("%w: blob %s in a list of snapshots", walk.ErrUnexpected, v.ID.Short()))
+			}
+			f := found{stored: *stored, why: why}
+			if reason, ok := foreign[v.SID]; ok {
+				f.why = reason
+			} else if open != nil {
+				if f.snap, err = walk.OpenSnapshot(open, v); err != nil {
+					env.Warn("%s: it is left out of the list", err)
+					err = nil
+					v.Free()
+					break
+				}
+			}
+			v.Free()
+			list = append(list, f)
+		case *rec.End:
+			if v.Status == 3 {
+				env.SetWarned()
+			}
+		}
+		if err != nil {
+			return nil, in.Wrap(err)
+		}
+	}
+}
+
+// pick returns the id of the snapshot that name means.
+func pick(list []found, name, why string) (id.ID, error) {
+	readable := func(f found) bool { return f.snap != nil && !f.snap.Partial }
+	if name == "latest" {
+		for n := len(list) - 1; n >= 0; n-- {
+			if readable(list[n]) {
+				return list[n].stored.ID, nil
+			}
+		}
+		return id.ID{}, none(list, `"latest"`, why)
+	}
+	var byLabel, byPrefix []id.ID
+	lower := strings.ToLower(name)
+	for _, f := range list {
+		if readable(f) && f.snap.Label == name {
+			byLabel = append(byLabel, f.stored.ID)
+		}
+		if len(name) >= 4 && strings.HasPrefix(f.stored.ID.String(), lower) {
+			byPrefix = append(byPrefix, f.stored.ID)
+		}
+	}
+	switch {
+	case len(byLabel) > 0 && len(byPrefix) > 0:
+		return id.ID{}, fmt.Errorf("%q is both a label and the beginning of snapshot %s: give more of the id", name, byPrefix[0])
+	case len(byPrefix) > 1:
+		return id.ID{}, fmt.Errorf("%q is the beginning of %d snapshots: give more of the id", name, len(byPrefix))
+	case len(byPrefix) == 1:
+		return byPrefix[0], nil
+	case len(byLabel) > 0:
+		return byLabel[len(byLabel)-1], nil // the list is in order of arrival
+	}
+	return id.ID{}, none(list, fmt.Sprintf("%q", name), why)
+}
+
+func none(list []found, name, why string) error {
+	err := fmt.Errorf("no snapshot is meant by %s among the %d in the repository", name, len(list))
+	if why != "" && len(list) > 0 {
+		return &tool.Hint{Err: err, Text: "labels and \"latest\" cannot be read: " + why}
+	}
+	if len(list) > 0 && list[len(list)-1].why != "" {
+		return &tool.Hint{Err: err, Text: list[len(list)-1].why}
+	}
+	return err
+}
+
+// text is bytes as JSON: a string if it is UTF-8, else {"b64": …}, as pv-json
+// writes them.
+func text(s string) any {
+	if strings.ToValidUTF8(s, "") == s {
+		return s
+	}
+	return map[string][]byte{"b64": []byte(s)}
+}
+
+func writeJSON(out io.Writer, f found) {
+	line := struct {
+		ID       string   `json:"id"`
+		Received string   `json:"received"`
+		As       string   `json:"as,omitempty"`
+		Unread   string   `json:"unread,omitempty"`
+		Writer   string   `json:"writer,omitempty"`
+		Label    string   `json:"label,omitempty"`
+		Time     string   `json:"time,omitempty"`
+		Partial  bool     `json:"partial,omitempty"`
+		Host     string   `json:"host,omitempty"`
+		User     string   `json:"user,omitempty"`
+		Sources  []any    `json:"sources,omitempty"`
+		Tags     []string `json:"tags,omitempty"`
+		Entries  *uint64  `json:"entries,omitempty"`
+		Bytes    *uint64  `json:"bytes,omitempty"`
+		Warnings uint64   `json:"warnings,omitempty"`
+	}{ID: f.stored.ID.String(), Received: stamp(f.stored.Received), As: f.stored.As, Unread: f.why}
+	if s := f.snap; s != nil {
+		line.Unread = ""
+		line.Writer, line.Label, line.Time, line.Partial = s.WriterName, s.Label, stamp(s.Time), s.Partial
+		line.Host, line.User, line.Tags, line.Warnings = s.Host, s.User, s.Tags, s.Warnings
+		line.Entries, line.Bytes = &s.Entries, &s.Bytes
+		for _, p := range s.Sources {
+			line.Sources = append(line.Sources, text(p))
+		}
+	}
+	enc := json.NewEncoder(out)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(line) // a bufio.Writer's error comes with Flush
+}
+
+// writeTable prints a line for each snapshot, for people.
+func writeTable(out io.Writer, list []found) {
+	for _, f := range list {
+		when := f.stored.Received.Std().Local().Format(time.DateTime)
+		if s := f.snap; s != nil {
+			var sources []string
+			for _, p := range s.Sources {
+				sources = append(sources, rec.Quote(p))
+			}
+			label := s.Label
+			if label == "" {
+				label = "-"
+			}
+			fmt.Fprintf(out, "%s  %s  %s  %s  %d entries  %s  %s\n", f.stored.ID.Short(), when, tool.Mask(s.Host), tool.Mask(label), s.Entries, size(s.Bytes), strings.Join(sources, " "))
+			continue
+		}
+		fmt.Fprintf(out, "%s  %s  (%s)\n", f.stored.ID.Short(), when, tool.Mask(f.why))
+	}
+}
+
+// size writes a number of bytes in units of 1024, three digits.
+func size(n uint64) string {
+	units := "KMGTPE"
+	v, u := float64(n), -1
+	for v >= 1000 && u < len(units)-1 {
+		v /= 1024
+		u++
+	}
+	switch {
+	case u < 0:
+		return fmt.Sprintf("%d B", n)
+	case v < 10:
+		return fmt.Sprintf("%.1f %ciB", v, units[u])
+	}
+	return fmt.Sprintf("%.0f %ciB", v, units[u])
+}

@@ -1,0 +1,190 @@
+// Package unpack is pv-unpack: it reads a sealed stream, parents first, checks
+// all of it as package walk does, and makes of it files, a listing or a
+// verdict. It also reads lists of snapshots.
+package unpack
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"preserve/lib/box"
+	"preserve/lib/id"
+	"preserve/lib/key"
+	"preserve/lib/page"
+	"preserve/lib/rec"
+	"preserve/lib/snap"
+	"preserve/lib/tool"
+	"preserve/lib/walk"
+)
+
+const usage = `usage: pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] DIR
+       pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] --verify
+       pv-get REPO ID --meta | pv-unpack -k LISTKEY [--snapshot ID] --list [-l]
+       pv-get REPO --snapshots | pv-unpack [-k LISTKEY] --snapshots [-l] [--pick NAME]
+
+Opens and checks a sealed stream. The first form restores the snapshot into DIR,
+which must not exist or be empty. --verify opens and checks every byte and
+writes nothing. --list prints the paths. --snapshots prints a line of JSON for
+each snapshot.
+
+  -k KEY         read key; for lists a list key does
+  --snapshot ID  accept no other snapshot than this one
+  -l             lists for people: long, in columns
+  --pick NAME    print only the id of the snapshot that NAME means: "latest", a
+                 label (the newest of that label), an id or the beginning of one
+  -v, -q         say more, say only errors and warnings
+`
+
+type options struct {
+	key, dir  string
+	want      id.ID
+	pick      string
+	long      bool
+	list      bool
+	verify    bool
+	snapshots bool
+}
+
+func parse(env *tool.Env) (o options, err error) {
+	fs := env.Flags()
+	fs.StringVar(&o.key, "k", "", "")
+	want := fs.String("snapshot", "", "")
+	fs.StringVar(&o.pick, "pick", "", "")
+	fs.BoolVar(&o.long, "l", false, "")
+	fs.BoolVar(&o.list, "list", false, "")
+	fs.BoolVar(&o.verify, "verify", false, "")
+	fs.BoolVar(&o.snapshots, "snapshots", false, "")
+	words, err := env.Parse(fs, usage)
+	if err != nil {
+		return o, err
+	}
+	modes := 0
+	for _, on := range []bool{o.list, o.verify, o.snapshots, len(words) > 0} {
+		if on {
+			modes++
+		}
+	}
+	switch {
+	case modes != 1:
+		return o, tool.Usagef("one of DIR, --list, --verify, --snapshots is needed")
+	case len(words) > 1:
+		return o, tool.Usagef("unexpected argument %q", words[1])
+	case o.key == "" && !o.snapshots:
+		return o, tool.Usagef("a key is needed: -k KEY")
+	case o.pick != "" && !o.snapshots:
+		return o, tool.Usagef("--pick goes with --snapshots")
+	case o.long && !o.list && !o.snapshots:
+		return o, tool.Usagef("-l goes with --list or --snapshots")
+	case *want != "" && o.snapshots:
+		return o, tool.Usagef("--snapshot does not go with --snapshots")
+	}
+	if len(words) == 1 {
+		if o.dir = words[0]; o.dir == "" {
+			return o, tool.Usagef("the directory's name is empty")
+		}
+	}
+	if *want != "" {
+		if o.want, err = id.Parse(*want); err != nil {
+			return o, tool.Usagef("--snapshot takes a full id of 64 hex digits, not %q", *want)
+		}
+	}
+	return o, nil
+}
+
+// Run is pv-unpack.
+func Run(env *tool.Env) error {
+	o, err := parse(env)
+	if err != nil {
+		return err
+	}
+	stdin, err := env.Input()
+	if err != nil {
+		return err
+	}
+	in := rec.NewReader(stdin, rec.Sealed)
+	in.SetStall(stall)
+	if o.snapshots {
+		return snapshots(env, o, in)
+	}
+	k, warning, err := key.Load(o.key)
+	if warning != "" {
+		env.Warn("%s", warning)
+	}
+	if err != nil {
+		return err
+	}
+	open, err := box.NewOpener(k)
+	if err != nil {
+		return fmt.Errorf("key file %q: %w", o.key, err)
+	}
+	if !o.list && !k.CanReadData() {
+		return fmt.Errorf("key file %q: a %s key cannot open file contents: a read or master key is needed", o.key, k.Kind())
+	}
+	base := base{env: env, told: !o.want.IsZero()}
+	switch {
+	case o.list:
+		err = list(env, o, in, open, base)
+	case o.verify:
+		err = verify(env, o, in, open, base)
+	default:
+		err = restore(env, o, in, open, base)
+	}
+	return explain(err)
+}
+
+// explain adds what to do next where we know it.
+func explain(err error) error {
+	var wrong *box.WrongKeyError
+	if errors.As(err, &wrong) {
+		return &tool.Hint{Err: err, Text: "pv-key show FILE prints the key id of a key file"}
+	}
+	return err
+}
+
+// base is what all sinks have in common: they say whose snapshot comes, and
+// name what cannot be had.
+type base struct {
+	env  *tool.Env
+	told bool // the user named the snapshot
+	id   id.ID
+	snap *snap.Snapshot
+}
+
+func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
+	b.id, b.snap = i, s
+	text := fmt.Sprintf("snapshot %s by writer %q, host %q, at %s", i, s.WriterName, s.Host, stamp(s.Time))
+	if b.told {
+		b.env.Log.Debug(text)
+	} else {
+		b.env.Notice("%s", text)
+	}
+	return nil
+}
+
+func (b *base) Gap(first page.Key, next *page.Key, i id.ID) error {
+	to := "the end"
+	if next != nil {
+		to = "before " + next.String()
+	}
+	b.env.Warn("page %s is missing in the repository: everything from %s to %s is lost", i.Short(), first, to)
+	return nil
+}
+
+func (b *base) Orphan(e *rec.Entry) error {
+	b.env.Warn("%s: %s", rec.Quote(e.Path), page.ErrOrphan)
+	return nil
+}
+
+// lostFiles names the files that a missing blob belongs to.
+func lostFiles(p *walk.Page, ref int) string {
+	var names []string
+	last := -1
+	for _, u := range p.Uses[ref] {
+		if u.Entry != last {
+			names = append(names, rec.Quote(p.Entries[u.Entry].Path))
+			last = u.Entry
+		}
+	}
+	return strings.Join(names, ", ")
+}

@@ -1,0 +1,235 @@
+package tree
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+)
+
+// The inode flags of linux/fs.h that a restore can set.
+const (
+	flagSecureDelete = 0x00000001
+	flagUndelete     = 0x00000002
+	flagCompress     = 0x00000004
+	flagSync         = 0x00000008
+	flagImmutable    = 0x00000010
+	flagAppend       = 0x00000020
+	flagNoDump       = 0x00000040
+	flagNoAtime      = 0x00000080
+	flagJournalData  = 0x00004000
+	flagNoTail       = 0x00008000
+	flagDirSync      = 0x00010000
+	flagTopDir       = 0x00020000
+	flagNoCOW        = 0x00800000
+	flagProjInherit  = 0x20000000
+)
+
+// SettableFlags are the inode flags that an entry carries: those that chattr
+// can set and clear. The others describe how a file system stores the file
+// (extents, inline data, an index) or are set in other ways (verity, encryption,
+// DAX, case folding).
+const SettableFlags = flagSecureDelete | flagUndelete | flagCompress | flagSync | flagImmutable | flagAppend |
+	flagNoDump | flagNoAtime | flagJournalData | flagNoTail | flagDirSync | flagTopDir | flagNoCOW | flagProjInherit
+
+// flagNames are those of chattr(1), for messages.
+var flagNames = []struct {
+	bit  uint32
+	name string
+}{
+	{flagSecureDelete, "s"}, {flagUndelete, "u"}, {flagCompress, "c"}, {flagSync, "S"}, {flagImmutable, "i"},
+	{flagAppend, "a"}, {flagNoDump, "d"}, {flagNoAtime, "A"}, {flagJournalData, "j"}, {flagNoTail, "t"},
+	{flagDirSync, "D"}, {flagTopDir, "T"}, {flagNoCOW, "C"}, {flagProjInherit, "P"},
+}
+
+// FlagNames writes inode flags in the letters of chattr(1).
+func FlagNames(flags uint32) string {
+	var b strings.Builder
+	for _, f := range flagNames {
+		if flags&f.bit != 0 {
+			b.WriteString(f.name)
+			flags &^= f.bit
+		}
+	}
+	if flags != 0 {
+		fmt.Fprintf(&b, "+%#x", flags)
+	}
+	return b.String()
+}
+
+// unsupported reports whether err says that the file system has no such thing.
+func unsupported(err error) bool {
+	return errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.ENOSYS)
+}
+
+// An inode is a file whose extended attributes are read or set: open itself, or
+// if only its place is known (O_PATH) through /proc.
+type inode struct {
+	fd   int
+	proc string // "" if fd is open itself
+}
+
+func pathInode(fd int) inode { return inode{fd, "/proc/self/fd/" + strconv.Itoa(fd)} }
+
+func (i inode) list(buf []byte) (int, error) {
+	if i.proc == "" {
+		return unix.Flistxattr(i.fd, buf)
+	}
+	return unix.Listxattr(i.proc, buf)
+}
+
+func (i inode) get(name string, buf []byte) (int, error) {
+	if i.proc == "" {
+		return unix.Fgetxattr(i.fd, name, buf)
+	}
+	return unix.Getxattr(i.proc, name, buf)
+}
+
+func (i inode) set(name string, value []byte) error {
+	if i.proc == "" {
+		return unix.Fsetxattr(i.fd, name, value, 0)
+	}
+	return unix.Setxattr(i.proc, name, value, 0)
+}
+
+func (i inode) remove(name string) error {
+	if i.proc == "" {
+		return unix.Fremovexattr(i.fd, name)
+	}
+	return unix.Removexattr(i.proc, name)
+}
+
+// xattrNames returns the names of the extended attributes in order; none where the
+// file system has none.
+func (i inode) xattrNames() ([]string, error) {
+	var small [512]byte // nearly every file has few or none: the system buys as much memory as it is offered
+	buf := small[:]
+	n, err := i.list(buf)
+	for size := 8 << 10; err == unix.ERANGE && size <= rec.MaxXAttrs; size *= 4 {
+		buf = make([]byte, size)
+		n, err = i.list(buf)
+	}
+	switch {
+	case unsupported(err), err == nil && n == 0:
+		return nil, nil
+	case err == unix.ENOENT && i.proc != "":
+		return nil, op("list extended attributes (is /proc mounted?)", err)
+	case err != nil:
+		return nil, op("list extended attributes", err)
+	}
+	names := splitNames(buf[:n])
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// splitNames cuts a list of names, each with a NUL behind it.
+func splitNames(list []byte) []string {
+	var names []string
+	for len(list) > 0 {
+		name, rest, _ := bytes.Cut(list, []byte{0})
+		if len(name) > 0 && len(name) <= rec.MaxName {
+			names = append(names, string(name))
+		}
+		list = rest
+	}
+	return names
+}
+
+// xattrs returns all extended attributes in order of name, at most
+// rec.MaxXAttrs bytes of them, else ErrAttributes.
+func (i inode) xattrs() ([]rec.XAttr, error) {
+	names, err := i.xattrNames()
+	if len(names) == 0 {
+		return nil, err
+	}
+	var xs []rec.XAttr
+	total := 0
+	for _, name := range names {
+		value, err := i.xattr(name)
+		switch {
+		case err == unix.ENODATA, unsupported(err):
+			continue // removed meanwhile, or only a name
+		case err != nil:
+			return nil, op("read extended attribute "+rec.Quote(name), err)
+		}
+		if total += len(name) + len(value); total > rec.MaxXAttrs {
+			return nil, ErrAttributes
+		}
+		xs = append(xs, rec.XAttr{Name: name, Value: value})
+	}
+	return xs, nil
+}
+
+func (i inode) xattr(name string) ([]byte, error) {
+	var small [256]byte
+	n, err := i.get(name, small[:])
+	if err == nil {
+		return slices.Clone(small[:n]), nil
+	}
+	for size := 4 << 10; err == unix.ERANGE && size <= rec.MaxXAttrs; size *= 4 {
+		buf := make([]byte, size)
+		if n, err = i.get(name, buf); err == nil {
+			return slices.Clip(buf[:n]), nil
+		}
+	}
+	if err == unix.ERANGE {
+		err = ErrAttributes
+	}
+	return nil, err
+}
+
+// getFlags returns the settable inode flags of an open file or directory.
+func getFlags(fd int) (uint32, error) {
+	all, err := allFlags(fd)
+	return all & SettableFlags, err
+}
+
+func allFlags(fd int) (uint32, error) {
+	n, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
+	switch {
+	case unsupported(err), err == unix.EINVAL:
+		return 0, nil
+	case err != nil:
+		return 0, op("read inode flags", err)
+	}
+	return n, nil
+}
+
+// attributes reads what statx does not tell of an open file or directory.
+func attributes(fd int) ([]rec.XAttr, uint32, error) {
+	xs, err := inode{fd: fd}.xattrs()
+	if err != nil {
+		return nil, 0, err
+	}
+	flags, err := getFlags(fd)
+	return xs, flags, err
+}
+
+// attributesAt is attributes of a name below dirfd of any type, which open
+// opens with the flags it is given.
+func attributesAt(open func(dirfd int, path string, flags int) (int, error), dirfd int, path string, typ rec.Type) (xs []rec.XAttr, flags uint32, err error) {
+	var fd int
+	switch typ {
+	case rec.File:
+		fd, err = openLeased(open, dirfd, path)
+	case rec.Dir:
+		fd, err = quietly(open, dirfd, path, openDir)
+	default:
+		fd, err = open(dirfd, path, openPath)
+	}
+	if err != nil {
+		return nil, 0, op("open", err)
+	}
+	defer closeFD(fd)
+	if typ == rec.File || typ == rec.Dir {
+		return attributes(fd)
+	}
+	xs, err = pathInode(fd).xattrs()
+	return xs, 0, err
+}

@@ -1,0 +1,233 @@
+package tree
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"sort"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+)
+
+// batchSize is how many entries of one directory are looked at before the
+// first of them is visited.
+const batchSize = 1024
+
+// A level is a directory that a walk is in: its names, and the metadata of the
+// next of them.
+type level struct {
+	fd       int // -1 while closed to save descriptors
+	ino, dev uint64
+	path     string
+	names    []byte // each with a NUL behind it
+	list     []dirent
+	batch    []child
+	order    []int32
+}
+
+// A dirent is one name: its inode, as the directory says, and its place in
+// level.names.
+type dirent struct {
+	ino uint64
+	at  int
+	n   int
+}
+
+// A child is one name looked at.
+type child struct {
+	index int
+	st    Stat
+	err   error
+}
+
+func (l *level) bytes(i int) []byte { d := l.list[i]; return l.names[d.at : d.at+d.n] }
+func (l *level) name(i int) string  { return string(l.bytes(i)) }
+
+// Len, Less and Swap sort the names as bytes. That is path order: a name has
+// neither "/" nor NUL in it, so what is below a directory comes right behind it.
+func (l *level) Len() int           { return len(l.list) }
+func (l *level) Less(i, j int) bool { return bytes.Compare(l.bytes(i), l.bytes(j)) < 0 }
+func (l *level) Swap(i, j int)      { l.list[i], l.list[j] = l.list[j], l.list[i] }
+
+// read reads all names of a directory, through buf, and sorts them. With an
+// error the names up to it are there.
+func (l *level) read(fd int, buf []byte) error {
+	var err error
+	for {
+		n, e := unix.ReadDirent(fd, buf)
+		if e == unix.EINTR {
+			continue
+		}
+		if n <= 0 || e != nil {
+			err = e
+			break
+		}
+		l.parse(buf[:n])
+	}
+	if errors.Is(err, unix.ENOENT) { // removed while we stand in it
+		err = nil
+	}
+	slices.SortFunc(l.list, func(a, b dirent) int {
+		return bytes.Compare(l.names[a.at:a.at+a.n], l.names[b.at:b.at+b.n])
+	})
+	// A directory that changes while it is read may give a name twice.
+	l.list = slices.CompactFunc(l.list, func(a, b dirent) bool {
+		return bytes.Equal(l.names[a.at:a.at+a.n], l.names[b.at:b.at+b.n])
+	})
+	return err
+}
+
+// The layout of struct linux_dirent64.
+const (
+	direntLen  = 16
+	direntName = 19
+)
+
+// parse takes over the names in what getdents64 gave: inode, offset, length of
+// the record, type, name, NUL.
+func (l *level) parse(b []byte) {
+	for len(b) > direntName {
+		n := int(binary.NativeEndian.Uint16(b[direntLen:]))
+		if n <= direntName || n > len(b) {
+			return
+		}
+		name, _, _ := bytes.Cut(b[direntName:n], []byte{0})
+		if dots := len(name) <= 2 && string(name) == ".."[:len(name)]; !dots && bytes.IndexByte(name, '/') < 0 {
+			l.list = append(l.list, dirent{binary.NativeEndian.Uint64(b), len(l.names), len(name)})
+			l.names = append(append(l.names, name...), 0)
+		}
+		b = b[n:]
+	}
+}
+
+// has reports whether the directory has that name.
+func (l *level) has(name string) bool {
+	_, found := sort.Find(len(l.list), func(i int) int { return bytes.Compare([]byte(name), l.bytes(i)) })
+	return found
+}
+
+// stat looks at a batch of names from index at on and returns where the next
+// begins. It goes by inode: that is nearly how they lie on the disk.
+func (l *level) stat(fd, at int, w *walker) (next int, err error) {
+	next = min(at+batchSize, len(l.list))
+	l.batch = slices.Grow(l.batch[:0], next-at)[:next-at]
+	l.order = slices.Grow(l.order[:0], next-at)[:next-at]
+	for i := range l.order {
+		l.order[i] = int32(at + i)
+	}
+	slices.SortFunc(l.order, func(a, b int32) int { return cmp.Compare(l.list[a].ino, l.list[b].ino) })
+	for _, i := range l.order {
+		c := &l.batch[int(i)-at]
+		c.index = int(i)
+		if c.err = statRaw(fd, &l.names[l.list[i].at], &w.x); c.err == nil {
+			c.st.set(&w.x)
+		}
+	}
+	return next, nil
+}
+
+// keepNames is how much memory for names a level keeps for the next directory.
+const keepNames = 256 << 10
+
+// push enters a directory, which pop closes.
+func (w *walker) push(fd int, path string) *level {
+	n := len(w.stack)
+	w.stack = slices.Grow(w.stack, 1)[:n+1]
+	l := w.stack[n]
+	if l == nil {
+		l = &level{}
+		w.stack[n] = l
+	}
+	*l = level{fd: -1, path: path, names: l.names[:0], list: l.list[:0], batch: l.batch[:0], order: l.order[:0]}
+	w.opened(l, fd)
+	return l
+}
+
+func (w *walker) pop() {
+	l := w.stack[len(w.stack)-1]
+	w.stack = w.stack[:len(w.stack)-1]
+	w.closed(l)
+	if cap(l.names) > keepNames || cap(l.list) > keepNames/16 {
+		*l = level{}
+	}
+}
+
+func (w *walker) closed(l *level) {
+	if l.fd >= 0 {
+		closeFD(l.fd)
+		l.fd = -1
+		w.nopen--
+	}
+}
+
+// opened gives a level its descriptor. If there are too many, the uppermost
+// level loses its own, and remembers which directory it was.
+func (w *walker) opened(l *level, fd int) {
+	l.fd = fd
+	w.nopen++
+	for i := 0; w.nopen > maxOpen && i < len(w.stack); i++ {
+		if up := w.stack[i]; up != l && up.fd >= 0 {
+			var st Stat
+			if statAt(up.fd, "", &st) == nil {
+				up.ino, up.dev = st.Ino, st.Dev
+			}
+			w.closed(up)
+		}
+	}
+}
+
+// fd returns the level's descriptor, opened again if need be. The directory
+// must still be the one that it was.
+func (w *walker) fd(l *level) (int, error) {
+	if l.fd >= 0 {
+		return l.fd, nil
+	}
+	fd, err := quietly(openBeneath, w.rootfd, l.path, openDir)
+	var st Stat
+	if err == nil {
+		err = statAt(fd, "", &st)
+		if err == nil && (st.Ino != l.ino || st.Dev != l.dev) {
+			err = ErrReplaced
+		}
+		if err != nil {
+			closeFD(fd)
+		}
+	}
+	if err != nil {
+		return -1, err
+	}
+	w.opened(l, fd)
+	return fd, nil
+}
+
+// links are the files with several names of which not all were met.
+type links map[inodeID]*linked
+
+type inodeID struct{ dev, ino uint64 }
+
+type linked struct {
+	leader string
+	left   uint32
+	typ    rec.Type
+	btime  rec.Time
+}
+
+// seen returns the first name of the file that is now met under path too, or ""
+// if this is the first. A number that was given to another file meanwhile is
+// known by the file's type and birth.
+func (l links) seen(path string, st *Stat) string {
+	key := inodeID{st.Dev, st.Ino}
+	f := l[key]
+	if f == nil || f.typ != st.Type || f.btime != st.BTime {
+		l[key] = &linked{path, st.Links - 1, st.Type, st.BTime}
+		return ""
+	}
+	if f.left--; f.left == 0 {
+		delete(l, key)
+	}
+	return f.leader
+}

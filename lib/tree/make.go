@@ -1,0 +1,206 @@
+package tree
+
+import (
+	"errors"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+)
+
+// Make makes the node, which is no regular file, and ends it. A hard link whose
+// first name is still being written is made by whoever finishes that; Make
+// returns nil then, and a failure goes to Warn, or to Close.
+func (n *Node) Make() error {
+	if n.e.Type == rec.HardLink {
+		return n.t.makeLink(n)
+	}
+	err := n.make()
+	n.end(err)
+	return err
+}
+
+func (n *Node) make() error {
+	t, e := n.t, n.e
+	dirfd, err := t.acquire(n.dir)
+	if err != nil {
+		return err
+	}
+	defer t.release(n.dir)
+	name := base(e.Path)
+	mode, what := uint32(0), "create "+e.Type.String()
+	dev := 0
+	switch e.Type {
+	case rec.Symlink:
+		err = unix.Symlinkat(e.Target, dirfd, name)
+	case rec.Fifo:
+		mode = unix.S_IFIFO
+	case rec.Socket:
+		mode = unix.S_IFSOCK
+	case rec.Char:
+		mode, dev = unix.S_IFCHR, int(unix.Mkdev(e.Major, e.Minor))
+	case rec.Block:
+		mode, dev = unix.S_IFBLK, int(unix.Mkdev(e.Major, e.Minor))
+	default:
+		err = errors.ErrUnsupported
+	}
+	if mode != 0 {
+		err = unix.Mknodat(dirfd, name, mode|0o600, dev)
+	}
+	if err != nil {
+		return refused(e.Path, what, err)
+	}
+	return n.dress(dirfd, name)
+}
+
+// dress gives the thing just made its metadata. Only its name is known: what is
+// found under it must be of the right type, new, and ours.
+func (n *Node) dress(dirfd int, name string) error {
+	t, e := n.t, n.e
+	fd, err := openAt(dirfd, name, openPath)
+	if err != nil {
+		return op("open what was just made", replaced(err))
+	}
+	defer closeFD(fd)
+	var st Stat
+	if err := statAt(fd, "", &st); err != nil {
+		return op("stat", err)
+	}
+	if st.Type != e.Type || st.Links != 1 || st.UID != t.given.uid {
+		return ErrReplaced
+	}
+	if n.leader != nil {
+		n.leader.ino, n.leader.dev = st.Ino, st.Dev
+	}
+	m := t.meta(e, pathInode(fd))
+	if err = m.apply(st.UID, st.GID); err != nil {
+		_ = unix.Unlinkat(dirfd, name, 0) // the error at hand matters more
+	}
+	return err
+}
+
+// A leader is the first name of a file with several.
+type leader struct {
+	node  *Node
+	unmet uint32 // names that Begin has not had; guarded by Target.mu like all below
+	ino   uint64
+	dev   uint64
+	refs  int // nodes that use it, itself too, and one while names are unmet
+	ended bool
+	err   error   // why there is no such file
+	wait  []*Node // hard links to be made when it has ended
+	held  bool    // it has a reference on its directory, which its owner could not enter later
+	late  bool    // its flags are set when it has all its names
+}
+
+// settle ends a leader and makes the links that waited for it.
+func (t *Target) settle(l *leader, err error) {
+	t.mu.Lock()
+	l.ended, l.err = true, err
+	wait := l.wait
+	l.wait = nil
+	t.mu.Unlock()
+	for _, n := range wait {
+		if err := t.link(n); err != nil {
+			var w *Warning
+			if errors.As(err, &w) {
+				t.Warn(w)
+			} else {
+				t.fail(n.e.Path, err)
+			}
+		}
+	}
+}
+
+func (t *Target) makeLink(n *Node) error {
+	l := n.leader
+	t.mu.Lock()
+	if !l.ended {
+		l.wait = append(l.wait, n)
+		t.mu.Unlock()
+		return nil
+	}
+	t.mu.Unlock()
+	return t.link(n)
+}
+
+// link makes a hard link to a leader that has ended, and ends the node.
+func (t *Target) link(n *Node) error {
+	err := t.tryLink(n)
+	n.end(err)
+	return err
+}
+
+func (t *Target) tryLink(n *Node) error {
+	l := n.leader
+	what := "create hard link to " + rec.Quote(l.node.e.Path)
+	if l.err != nil {
+		return &Warning{n.e.Path, what, ErrLeader}
+	}
+	from, err := t.acquire(l.node.dir)
+	if err != nil {
+		return err
+	}
+	defer t.release(l.node.dir)
+	to, err := t.acquire(n.dir)
+	if err != nil {
+		return err
+	}
+	defer t.release(n.dir)
+	name := base(n.e.Path)
+	if err := unix.Linkat(from, base(l.node.e.Path), to, name, 0); err != nil {
+		return refused(n.e.Path, what, err)
+	}
+	var st Stat
+	err = statAt(to, name, &st)
+	if err == nil && (st.Ino != l.ino || st.Dev != l.dev) {
+		_ = unix.Unlinkat(to, name, 0) // the error at hand matters more
+		err = ErrReplaced
+	}
+	if err != nil {
+		return op(what, err)
+	}
+	return nil
+}
+
+// drop drops one reference to a leader. At the last one it has all its names.
+func (t *Target) drop(l *leader) {
+	t.mu.Lock()
+	l.refs--
+	last := l.refs == 0
+	t.mu.Unlock()
+	if !last {
+		return
+	}
+	if l.late && l.err == nil {
+		t.lateFlags(l)
+	}
+	if l.held {
+		t.unref(l.node.dir)
+	}
+}
+
+// lateFlags sets the flags of a file that could not have them while it got
+// further names.
+func (t *Target) lateFlags(l *leader) {
+	n := l.node
+	dirfd, err := t.acquire(n.dir)
+	if err == nil {
+		defer t.release(n.dir)
+		var fd int
+		if fd, err = openAt(dirfd, base(n.e.Path), openFile); err == nil {
+			defer closeFD(fd)
+			var st Stat
+			if err = statAt(fd, "", &st); err == nil && (st.Ino != l.ino || st.Dev != l.dev) {
+				err = ErrReplaced
+			}
+			if err == nil {
+				m := t.meta(n.e, inode{fd: fd})
+				m.setFlags()
+			}
+		}
+	}
+	if err != nil {
+		t.report(n.e.Path, "set inode flags "+FlagNames(n.e.Flags), err)
+	}
+}

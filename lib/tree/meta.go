@@ -1,0 +1,251 @@
+package tree
+
+import (
+	"errors"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+)
+
+// The extended attributes that need care.
+const (
+	xattrCapability = "security.capability"
+	xattrDefaultACL = "system.posix_acl_default"
+)
+
+func isSecurity(name string) bool { return strings.HasPrefix(name, "security.") }
+
+// A meta gives one thing that was just made the metadata of its entry.
+type meta struct {
+	t       *Target
+	e       *rec.Entry
+	in      inode
+	xattrs  []string // that it may have already
+	flags   bool     // it may have inode flags already
+	noOwner bool     // the owner could not be set
+}
+
+// meta is for something just made, by its open file.
+func (t *Target) meta(e *rec.Entry, in inode) meta {
+	return meta{t: t, e: e, in: in, xattrs: t.given.xattrs, flags: t.given.flags != 0}
+}
+
+// look finds out what a directory that was there before has already.
+func (m *meta) look() error {
+	names, err := m.in.xattrNames()
+	m.xattrs = slices.DeleteFunc(names, isSecurity)
+	m.flags = true
+	return err
+}
+
+// apply sets owner, extended attributes, mode and times, in this order: a change
+// of owner clears capabilities and setuid, an ACL changes the mode, and every
+// change but the last would change the times. uid and gid are what the thing has
+// by now. What the file system or the user's rights do not allow is reported;
+// errors are those that end the restore.
+func (m *meta) apply(uid, gid uint32) error {
+	if err := m.chown(uid, gid); err != nil {
+		return err
+	}
+	if err := m.setXAttrs(); err != nil {
+		return err
+	}
+	if m.e.Type != rec.Symlink {
+		if err := m.chmod(); err != nil {
+			return err
+		}
+	}
+	return m.setTimes()
+}
+
+// soften reports an error that concerns only this entry, and returns others.
+func (m *meta) soften(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if hopeless(err) {
+		return op(what, err)
+	}
+	m.t.report(m.e.Path, what, err)
+	return nil
+}
+
+// noID is the user or group id that chown takes for "leave it": no file can
+// have it.
+const noID = 1<<32 - 1
+
+// chown sets the owner unless the thing has it already. Without the right to,
+// it sets the group at least, and counts, but for a device: whoever owns that
+// may use it, so it is refused with a *Warning.
+func (m *meta) chown(uid, gid uint32) error {
+	e, t := m.e, m.t
+	if e.UID == uid && e.GID == gid {
+		return nil
+	}
+	key := [2]uint32{e.UID, e.GID}
+	t.mu.Lock()
+	group, denied := t.denied[key]
+	t.mu.Unlock()
+	if !denied {
+		err := error(unix.EPERM)
+		if e.UID != noID && e.GID != noID {
+			err = m.lchown(int(e.UID), int(e.GID))
+		}
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, unix.EPERM), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOVERFLOW), unsupported(err):
+			group = e.GID != gid && e.GID != noID
+		default:
+			return op("set owner", err)
+		}
+	}
+	if group {
+		group = m.lchown(-1, int(e.GID)) == nil
+	}
+	m.noOwner = true
+	if e.Type == rec.Char || e.Type == rec.Block {
+		return &Warning{e.Path, "create " + e.Type.String(), ErrOwner}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.denied) < 1024 {
+		t.denied[key] = group
+	}
+	t.left.Owners++
+	if e.Mode&0o6000 != 0 {
+		t.left.SetID++
+	}
+	if slices.ContainsFunc(e.XAttrs, func(x rec.XAttr) bool { return x.Name == xattrCapability }) {
+		t.left.Capabilities++
+	}
+	return nil
+}
+
+func (m *meta) lchown(uid, gid int) error {
+	if m.in.proc == "" {
+		return unix.Fchown(m.in.fd, uid, gid)
+	}
+	return unix.Fchownat(m.in.fd, "", uid, gid, unix.AT_EMPTY_PATH)
+}
+
+// setXAttrs sets the entry's extended attributes, and removes those that the
+// thing got from the directory around it.
+func (m *meta) setXAttrs() error {
+	for _, name := range m.xattrs {
+		if name == xattrDefaultACL && m.e.Type != rec.Dir || m.e.Type == rec.Symlink {
+			continue
+		}
+		if slices.ContainsFunc(m.e.XAttrs, func(x rec.XAttr) bool { return x.Name == name }) {
+			continue
+		}
+		err := m.in.remove(name)
+		if errors.Is(err, unix.ENODATA) || unsupported(err) {
+			continue
+		}
+		if err := m.soften("remove inherited attribute "+rec.Quote(name), err); err != nil {
+			return err
+		}
+	}
+	for _, x := range m.e.XAttrs {
+		if x.Name == xattrCapability && m.noOwner {
+			continue // counted by chown
+		}
+		err := m.in.set(x.Name, x.Value)
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			// Too large for this file system's inodes, as a rule, and not a
+			// full disk: writing the next file tells.
+			err = errTooLarge
+		}
+		if err := m.soften("set extended attribute "+rec.Quote(x.Name), err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+var errTooLarge = errors.New("no room for it in this file system")
+
+// chmod sets the mode. Without ownership nobody gets the power of another.
+func (m *meta) chmod() error {
+	mode := m.e.Mode
+	if m.noOwner {
+		mode &^= 0o6000
+	}
+	if m.in.proc == "" {
+		return m.soften("set mode", unix.Fchmod(m.in.fd, mode))
+	}
+	err := unix.Fchmodat(m.in.fd, "", mode, unix.AT_EMPTY_PATH)
+	if unsupported(err) || errors.Is(err, unix.EINVAL) { // before Linux 6.6
+		err = unix.Chmod(m.in.proc, mode)
+	}
+	return m.soften("set mode", err)
+}
+
+// setTimes sets the modification time. The time of access is not recorded.
+func (m *meta) setTimes() error {
+	want := m.e.MTime
+	ts := [2]unix.Timespec{{Nsec: unix.UTIME_OMIT}, unix.Timespec{Sec: want.Sec, Nsec: int64(want.Nsec)}}
+	var err error
+	if m.in.proc == "" {
+		err = setTimes(m.in.fd, &ts)
+	} else {
+		err = unix.UtimesNanoAt(m.in.fd, "", ts[:], unix.AT_EMPTY_PATH)
+		if errors.Is(err, unix.EINVAL) { // before Linux 5.8
+			err = unix.UtimesNanoAt(unix.AT_FDCWD, m.in.proc, ts[:], 0)
+		}
+	}
+	if err == nil && (want.Sec < -1<<31 || want.Sec >= 1<<31) {
+		// Far from now: some file systems take another time without a word.
+		var st Stat
+		if err = statAt(m.in.fd, "", &st); err == nil && st.MTime != want {
+			err = errTime
+		}
+	}
+	return m.soften("set modification time", err)
+}
+
+var errTime = errors.New("this file system has no time so far from now")
+
+// wantFlags are the inode flags that the thing should have.
+func (m *meta) wantFlags() uint32 { return m.e.Flags & SettableFlags }
+
+// setFlags sets inode flags, last of all: some forbid any further change.
+func (m *meta) setFlags() {
+	want := m.wantFlags()
+	if want == 0 && !m.flags {
+		return
+	}
+	all, err := allFlags(m.in.fd)
+	if err == nil && all&SettableFlags != want {
+		err = writeFlags(m.in.fd, all&^SettableFlags|want)
+	}
+	if err == nil {
+		return
+	}
+	// One by one, to name those that cannot be set.
+	var lost uint32
+	var cause error
+	for _, f := range flagNames {
+		next := all&^f.bit | want&f.bit
+		if next == all {
+			continue
+		}
+		if err = writeFlags(m.in.fd, next); err == nil {
+			all = next
+		} else {
+			lost |= f.bit
+			cause = err
+		}
+	}
+	if lost != 0 {
+		m.t.report(m.e.Path, "set inode flags "+FlagNames(lost), cause)
+	}
+}
+
+func writeFlags(fd int, flags uint32) error {
+	return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(flags))
+}

@@ -1,0 +1,204 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+)
+
+// maxLinks is how many links may follow each other in a source's path.
+const maxLinks = 40
+
+// Resolve turns the sources that a user named into roots in path order. Relative
+// ones begin from dir, which is the working directory if empty, and are stored
+// under their relative path; absolute ones, and those that lead out of dir, are
+// stored under their absolute path without the leading "/". Links in the
+// parents of a source are resolved, since an entry below a link could not be
+// restored: note, which may be nil, is told what such a source is stored as.
+// The last name is not followed unless a "/" stands behind it. Sources below
+// other sources are left out.
+//
+// Every source must exist; the error names the one that does not. Sources that
+// would be stored under the same path, or have a stored parent in common, but
+// are found in different directories, are ErrMixed.
+func Resolve(dir string, sources []string, note func(source, stored string)) ([]rec.Root, error) {
+	start, err := startDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var roots []rec.Root
+	for _, source := range sources {
+		root, plain, err := resolve(start, source)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", rec.Quote(source), err)
+		}
+		if !plain && note != nil {
+			note(source, root.Path)
+		}
+		roots = append(roots, root)
+	}
+	return merge(roots)
+}
+
+// startDir returns the physical path of the directory that relative sources
+// begin from.
+func startDir(dir string) (string, error) {
+	if !strings.HasPrefix(dir, "/") {
+		wd, err := unix.Getwd()
+		if err == nil && !strings.HasPrefix(wd, "/") { // "(unreachable)/…"
+			err = unix.ENOENT
+		}
+		if err != nil {
+			return "", op("find the working directory", err)
+		}
+		dir = wd + "/" + dir
+	}
+	start, fd, err := physical(dir)
+	if err != nil {
+		return "", op("directory "+rec.Quote(filepath.Clean(dir)), err)
+	}
+	defer closeFD(fd)
+	return start, isDir(fd)
+}
+
+// isDir returns ENOTDIR unless fd is a directory.
+func isDir(fd int) error {
+	var st Stat
+	err := statAt(fd, "", &st)
+	if err == nil && st.Type != rec.Dir {
+		err = unix.ENOTDIR
+	}
+	return err
+}
+
+// resolve makes a root of one source. It is plain if the path is the one that
+// the words say, no link in between.
+func resolve(start, source string) (root rec.Root, plain bool, err error) {
+	if source == "" {
+		return root, false, unix.ENOENT
+	}
+	full := source
+	relative := !strings.HasPrefix(source, "/")
+	if relative {
+		full = start + "/" + source
+	}
+	trimmed := strings.TrimRight(full, "/")
+	last := base(trimmed)
+	follow := trimmed != full || last == "." || last == ".." || last == ""
+	if follow {
+		trimmed, last = full, ""
+	} else {
+		trimmed = trimmed[:len(trimmed)-len(last)]
+	}
+	where, fd, err := physical(trimmed)
+	if err != nil {
+		return root, false, err
+	}
+	defer closeFD(fd)
+	if follow {
+		err = isDir(fd)
+	} else {
+		var st Stat
+		err = statAt(fd, last, &st)
+		where = strings.TrimSuffix(where, "/") + "/" + last
+	}
+	if err != nil {
+		return root, false, err
+	}
+	root = rec.Root{Dir: "/", Path: where[1:]}
+	if relative && start != "/" && rec.Below(where, start) {
+		root = rec.Root{Dir: start, Path: strings.TrimPrefix(where[len(start):], "/")}
+	}
+	return root, filepath.Clean(full) == where, rec.CheckPath(root.Path)
+}
+
+// physical resolves all links in an absolute path, of any length, and returns
+// the path that remains together with an open descriptor (O_PATH) of its end,
+// which may be of any type unless a "/" follows.
+func physical(path string) (string, int, error) {
+	fd, err := openAt(unix.AT_FDCWD, "/", unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return "", -1, err
+	}
+	var names []string // of the path so far
+	todo := path
+	links := 0
+	for todo != "" {
+		name, rest, _ := strings.Cut(todo, "/")
+		todo = rest
+		if name == "" || name == "." {
+			continue
+		}
+		next, err := openAt(fd, name, openPath)
+		if err != nil {
+			closeFD(fd)
+			return "", -1, err
+		}
+		target, _, err := readLink(next, "", make([]byte, 256))
+		switch {
+		case err == nil: // a link: go on where it points to, from here or from the top
+			closeFD(next)
+			if links++; links > maxLinks {
+				err = unix.ELOOP
+			} else {
+				todo = target + "/" + todo
+				if strings.HasPrefix(target, "/") {
+					closeFD(fd)
+					names = nil
+					fd, err = openAt(unix.AT_FDCWD, "/", unix.O_PATH|unix.O_DIRECTORY)
+				}
+			}
+		case errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL): // not a link
+			closeFD(fd)
+			fd, err = next, nil
+			if name != ".." {
+				names = append(names, name)
+			} else if len(names) > 0 {
+				names = names[:len(names)-1]
+			}
+		default:
+			closeFD(next)
+		}
+		if err != nil {
+			closeFD(fd)
+			return "", -1, err
+		}
+	}
+	return "/" + strings.Join(names, "/"), fd, nil
+}
+
+// merge puts roots into path order and leaves out those below others.
+func merge(roots []rec.Root) ([]rec.Root, error) {
+	slices.SortFunc(roots, func(a, b rec.Root) int {
+		if c := rec.ComparePaths(a.Path, b.Path); c != 0 {
+			return c
+		}
+		return strings.Compare(a.Dir, b.Dir)
+	})
+	var out []rec.Root
+	for _, r := range roots {
+		if len(out) > 0 {
+			last := out[len(out)-1]
+			if r.Dir != last.Dir && (last.Path == "" || top(r.Path) == top(last.Path)) {
+				return nil, mixed(last, r)
+			}
+			if rec.Below(r.Path, last.Path) {
+				continue
+			}
+		}
+		out = append(out, r)
+	}
+	return out, nil
+}
+
+// top returns the first name of a path.
+func top(path string) string {
+	name, _, _ := strings.Cut(path, "/")
+	return name
+}

@@ -1,0 +1,390 @@
+package tree
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+)
+
+// A Target is a directory in which entries are created. Nothing outside it is
+// ever touched, whatever the entries say and whoever else writes into it: every
+// name is made relative to a directory that this restore made and holds open, or
+// opens again without following links and recognises by its inode.
+//
+// Begin takes the entries in path order, from one goroutine. What it returns
+// may be worked on by any number of goroutines: a file is made under a
+// temporary name and renamed when it is complete, anything else is made whole by
+// Make. A directory gets its metadata when Begin has left it and all that was
+// begun in it is done. At the end comes Close, or Abandon.
+//
+// An error means that the entry was not made. A *Warning means that only this
+// entry cannot be made here, or not wholly, and that the restore can go on;
+// warnings about what was made, and about what is made later than the call that
+// asked for it (directories, hard links), go to Warn.
+type Target struct {
+	// Warn is told, by several goroutines at once, what differs from an entry in
+	// what was made of it. Set it before the first Begin.
+	Warn func(*Warning)
+
+	root  *dir
+	stack []*dir // from the root to where Begin is
+	last  string // path given to Begin; with begun
+	begun bool
+	given given
+	adopt bool // the target has a lost+found
+
+	mu      sync.Mutex
+	idle    *sync.Cond // pending is 0
+	pending int        // what Begin returned and is not done
+	open    []*dir     // directories with a descriptor, oldest first
+	temps   map[*Out]struct{}
+	names   uint64 // temporary names given
+	prefix  string
+	dead    bool  // nothing is created any more
+	closed  bool  // nor opened
+	err     error // the first that nobody else was told
+	left    Left
+	denied  map[[2]uint32]bool // owners that could not be set: whether the group could
+	leaders map[string]*leader // those with names still to come
+
+	creating sync.RWMutex // held while a temporary file comes to be, and by Cleanup
+}
+
+// Left counts what was left out for want of privilege.
+type Left struct {
+	Owners       uint64 // entries whose owner or group is not the recorded one
+	SetID        uint64 // of them, those that lost setuid or setgid bits
+	Capabilities uint64 // of them, those that lost capabilities
+}
+
+// A Warning is something about one entry that could not be done.
+type Warning struct {
+	Path string
+	What string // "set extended attribute user.x", "make a device"
+	Err  error
+}
+
+func (w *Warning) Error() string { return w.What + ": " + w.Err.Error() }
+
+// Unwrap returns the cause.
+func (w *Warning) Unwrap() error { return w.Err }
+
+// tempPrefix begins the name of every temporary file.
+const tempPrefix = ".pv-tmp-"
+
+// given is what a new file or directory in the target gets from its
+// surroundings, without being asked.
+type given struct {
+	uid, gid uint32
+	flags    uint32   // inode flags
+	xattrs   []string // inherited ACLs and properties
+}
+
+// NewTarget creates the directory dir, whose parent must exist, or takes an
+// existing one that is empty; but for a lost+found, which every new file system
+// has. The error is ErrNotEmpty or the system's.
+func NewTarget(path string) (*Target, error) {
+	t := &Target{
+		Warn: func(*Warning) {}, temps: map[*Out]struct{}{}, denied: map[[2]uint32]bool{},
+		leaders: map[string]*leader{},
+	}
+	t.idle = sync.NewCond(&t.mu)
+	err := unix.Mkdir(path, 0o777)
+	made := err == nil
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		if errors.Is(err, unix.ENOENT) {
+			err = fmt.Errorf("the directory above it, %s: %w", rec.Quote(filepath.Dir(filepath.Clean(path))), err)
+		}
+		return nil, op("create directory "+rec.Quote(path), err)
+	}
+	fd, err := openAt(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, op("open directory "+rec.Quote(path), err)
+	}
+	if !made {
+		if t.adopt, err = isEmpty(fd); err != nil {
+			closeFD(fd)
+			return nil, fmt.Errorf("directory %s: %w", rec.Quote(path), err)
+		}
+	}
+	var random [8]byte
+	_, _ = rand.Read(random[:]) // never fails
+	t.prefix = tempPrefix + hex.EncodeToString(random[:]) + "-"
+	t.root = &dir{fd: fd, refs: 1, found: true}
+	if err = statAt(fd, "", &t.root.made); err == nil {
+		err = t.probe()
+	}
+	if err != nil {
+		closeFD(fd)
+		return nil, fmt.Errorf("directory %s: %w", rec.Quote(path), err)
+	}
+	t.stack = []*dir{t.root}
+	return t, nil
+}
+
+// isEmpty returns ErrNotEmpty for a directory with anything in it but a
+// lost+found.
+func isEmpty(fd int) (lostFound bool, err error) {
+	var l level
+	if err := l.read(fd, make([]byte, 4096)); err != nil {
+		return false, op("read", err)
+	}
+	for i := range l.list {
+		if l.name(i) != "lost+found" {
+			return false, fmt.Errorf("%w: it has %s in it", ErrNotEmpty, rec.Quote(l.name(i)))
+		}
+	}
+	return len(l.list) > 0, nil
+}
+
+// probe finds out what new things get from their surroundings, from a directory
+// made for that.
+func (t *Target) probe() error {
+	name := t.prefix + "0"
+	if err := unix.Mkdirat(t.root.fd, name, 0o700); err != nil {
+		return op("create a directory in it", err)
+	}
+	fd, err := openAt(t.root.fd, name, openDir)
+	if err == nil {
+		defer closeFD(fd)
+		err = t.lookAt(fd)
+	}
+	if err := unix.Unlinkat(t.root.fd, name, unix.AT_REMOVEDIR); err != nil {
+		return op("remove a directory in it", err)
+	}
+	return err
+}
+
+func (t *Target) lookAt(fd int) error {
+	var st Stat
+	if err := statAt(fd, "", &st); err != nil {
+		return op("stat", err)
+	}
+	t.given.uid, t.given.gid = st.UID, st.GID
+	names, err := inode{fd: fd}.xattrNames()
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if !isSecurity(n) { // labels come from policy, not from the parent
+			t.given.xattrs = append(t.given.xattrs, n)
+		}
+	}
+	t.given.flags, err = getFlags(fd)
+	return err
+}
+
+// Begin takes the next entry. A directory is made at once, and nil returned.
+// For any other the caller ends the node that is returned: with Create and then
+// Finish or Abort if it is a file, with Make if not, or with Skip.
+//
+// Entries come in path order, each path once (of a file in several pieces the
+// first), parents before their children; the entry with the empty path stands
+// for the target itself. From now on e belongs to the Target: nobody may change
+// it. Errors: rec.ErrPath, rec.ErrOrder, ErrTwice, ErrParent,
+// ErrLeader, ErrClosed, a *Warning where the file system cannot hold such a name,
+// and what went wrong earlier in work that nobody waited for.
+func (t *Target) Begin(e *rec.Entry) (*Node, error) {
+	if err := t.check(e); err != nil {
+		return nil, err
+	}
+	t.last, t.begun = e.Path, true
+	if e.Path == "" {
+		t.root.entry = e
+		return nil, nil
+	}
+	parent := rec.Parent(e.Path)
+	for n := len(t.stack) - 1; n > 0 && !rec.Below(parent, t.stack[n].path); n-- {
+		t.unref(t.stack[n])
+		t.stack = t.stack[:n]
+	}
+	d := t.stack[len(t.stack)-1]
+	if d.path != parent {
+		return nil, ErrParent
+	}
+	if e.Type == rec.Dir {
+		return nil, t.makeDir(d, e)
+	}
+	n := &Node{t: t, dir: d, e: e}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e.Type == rec.HardLink {
+		if n.leader = t.leaders[e.Leader]; n.leader == nil {
+			return nil, ErrLeader
+		}
+		if n.leader.unmet--; n.leader.unmet == 0 {
+			delete(t.leaders, e.Leader) // its reference is this node's now
+		} else {
+			n.leader.refs++
+		}
+	} else if e.Links > 1 {
+		n.leader = &leader{node: n, unmet: e.Links - 1, refs: 2}
+		t.leaders[e.Path] = n.leader
+		if d.barred && t.given.uid != 0 {
+			n.leader.held = true
+			d.refs++
+		}
+	}
+	d.refs++
+	t.pending++
+	return n, nil
+}
+
+func (t *Target) check(e *rec.Entry) error {
+	t.mu.Lock()
+	err := t.err
+	if t.dead {
+		err = ErrClosed
+	}
+	t.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if err := e.Check(); err != nil {
+		return err
+	}
+	if e.Off != 0 {
+		return fmt.Errorf("%w: a further piece of a file", ErrTwice)
+	}
+	if t.begun {
+		if c := rec.ComparePaths(t.last, e.Path); c == 0 {
+			return ErrTwice
+		} else if c > 0 {
+			return rec.ErrOrder
+		}
+	}
+	return nil
+}
+
+// fail keeps an error for which no caller waits.
+func (t *Target) fail(path string, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.err == nil {
+		t.err = fmt.Errorf("%s: %w", rec.Quote(path), err)
+	}
+}
+
+// report tells of an entry that was made, but not as it should be.
+func (t *Target) report(path, what string, err error) { t.Warn(&Warning{path, what, err}) }
+
+// done ends a node: its directory may be complete now.
+func (t *Target) done(d *dir) {
+	t.unref(d)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.pending--; t.pending == 0 {
+		t.idle.Broadcast()
+	}
+}
+
+// Close waits until every node is done, gives the directories that are still
+// open their metadata, and then asks the system once to write everything to the
+// disk: when Close returns nil, it is there. Otherwise the error is the first
+// that nobody was told before.
+func (t *Target) Close() error {
+	t.mu.Lock()
+	for t.pending > 0 && !t.dead {
+		t.idle.Wait()
+	}
+	leaders := t.leaders
+	t.leaders = map[string]*leader{}
+	err := t.err
+	if t.dead {
+		err = ErrClosed
+	}
+	t.mu.Unlock()
+	if err != nil {
+		t.Abandon()
+		return err
+	}
+	for _, l := range leaders { // names outside the snapshot
+		t.drop(l)
+	}
+	for n := len(t.stack) - 1; n >= 0; n-- {
+		t.unref(t.stack[n])
+	}
+	t.stack = t.stack[:1]
+	err = unix.Syncfs(t.root.fd)
+	if err != nil {
+		err = op("write everything to the disk", err)
+	}
+	t.mu.Lock()
+	if t.err != nil {
+		err = t.err
+	}
+	t.mu.Unlock()
+	t.Abandon()
+	return err
+}
+
+// Abandon gives the restore up: temporary files are removed, what is complete
+// stays. Whoever still works on a node gets ErrClosed. It may be called again,
+// and after Close.
+func (t *Target) Abandon() {
+	t.Cleanup()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.closed = true
+	for _, d := range append(t.open, t.root) {
+		if d.pins == 0 && d.fd >= 0 { // else release closes it
+			closeFD(d.fd)
+			d.fd = -1
+		}
+	}
+	t.open = nil
+	t.idle.Broadcast()
+}
+
+// Cleanup removes the temporary files, from any goroutine and at any time: it is
+// what a program does last when a signal ends it. Nothing can be created
+// afterwards.
+func (t *Target) Cleanup() {
+	t.mu.Lock()
+	t.dead = true
+	temps := t.temps
+	t.temps = map[*Out]struct{}{}
+	t.mu.Unlock()
+	t.creating.Lock() // those that are coming to be are there now
+	t.creating.Unlock()
+	for o := range temps {
+		o.removeTemp()
+	}
+}
+
+// Left returns what was left out for want of privilege, so far.
+func (t *Target) Left() Left {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.left
+}
+
+// hopeless reports whether err ends a restore rather than concern one entry: the
+// disk is full, gone, or cannot be written.
+func hopeless(err error) bool {
+	for _, e := range []error{unix.ENOSPC, unix.EDQUOT, unix.EIO, unix.EROFS, unix.ENOMEM, unix.EMFILE, unix.ENFILE,
+		unix.ESTALE, ErrClosed, ErrReplaced, ErrExists} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// refused makes an error of one entry: a *Warning, unless it is hopeless.
+func refused(path, what string, err error) error {
+	if errors.Is(err, unix.EEXIST) {
+		err = ErrExists
+	}
+	if hopeless(err) {
+		return op(what, err)
+	}
+	return &Warning{path, what, err}
+}

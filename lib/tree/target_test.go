@@ -1,0 +1,509 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+)
+
+func TestRoundTrip(t *testing.T) {
+	dir := tmp(t)
+	oddTree(t, dir)
+	if isRoot() {
+		specialTree(t, dir)
+	}
+	bothWays(t, func(t *testing.T) {
+		for _, workers := range []int{1, 8} {
+			out := filepath.Join(tmp(t), "out")
+			thaw(t, out)
+			roots := []rec.Root{{Dir: dir}}
+			w, left := copyTree(t, roots, walk(t, roots, true), out, workers)
+			if len(w) > 0 || left != (Left{}) {
+				t.Fatalf("%q %+v", w, left)
+			}
+			sameTrees(t, dir, out)
+			judge(t, dir, out)
+		}
+	})
+}
+
+// judge asks a program that knows nothing of this package.
+func judge(t testing.TB, a, b string) {
+	t.Helper()
+	if _, err := exec.LookPath("rsync"); err != nil {
+		t.Log("no rsync here")
+		return
+	}
+	cmd := exec.Command("rsync", "-aHAXni", "--delete", "--checksum", "--numeric-ids", "--modify-window=-1", a+"/", b+"/")
+	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("rsync: %v\n%s", err, out)
+	}
+}
+
+// target returns a new Target and a function that returns its warnings.
+func target(t testing.TB) (tg *Target, dir string, warnings func() []string) {
+	t.Helper()
+	dir = filepath.Join(tmp(t), "out")
+	tg, err := NewTarget(dir)
+	must(t, err)
+	t.Cleanup(tg.Abandon)
+	var ws []string
+	tg.Warn = func(w *Warning) { ws = append(ws, w.Path+": "+w.Error()) }
+	return tg, dir, func() []string { return ws }
+}
+
+func dirEntry(path string) *rec.Entry { return &rec.Entry{Path: path, Type: rec.Dir, Mode: 0o755} }
+
+func fileEntry(path, content string) *rec.Entry {
+	return &rec.Entry{Path: path, Type: rec.File, Mode: 0o644, Size: uint64(len(content))}
+}
+
+// create begins and writes one entry; of a file with its path as content.
+func create(tg *Target, e *rec.Entry) error {
+	n, err := tg.Begin(e)
+	if n == nil || err != nil {
+		return err
+	}
+	if e.Type != rec.File {
+		return n.Make()
+	}
+	o, err := n.Create()
+	if err != nil {
+		return err
+	}
+	if _, err := o.WriteAt([]byte(e.Path), 0); err != nil {
+		o.Abort()
+		return err
+	}
+	e.Size = uint64(len(e.Path))
+	return o.Finish(e)
+}
+
+func TestTargetRefuses(t *testing.T) {
+	tg, dir, _ := target(t)
+	outside := filepath.Join(filepath.Dir(dir), "outside")
+	must(t, os.Mkdir(outside, 0o755))
+	for _, c := range []struct {
+		e    *rec.Entry
+		want error
+	}{
+		{dirEntry("a"), nil},
+		{fileEntry("a/f", ""), nil},
+		{fileEntry("a/f", ""), ErrTwice},
+		{&rec.Entry{Path: "a/f", Type: rec.File, Off: 1}, ErrTwice},
+		{fileEntry("a/f/x", ""), ErrParent},
+		{fileEntry("a/a", ""), rec.ErrOrder},
+		{dirEntry(""), rec.ErrOrder},
+		{&rec.Entry{Path: "a/l", Type: rec.Symlink, Target: outside}, nil},
+		{fileEntry("a/l/x", ""), ErrParent},
+		{dirEntry("a/l/y"), ErrParent},
+		{dirEntry("a/l/y/z"), ErrParent},
+		{fileEntry("a/none/x", ""), ErrParent},
+		{fileEntry("..", ""), rec.ErrPath},
+		{fileEntry("a/../../outside/x", ""), rec.ErrPath},
+		{fileEntry("/etc/x", ""), rec.ErrPath},
+		{fileEntry("b/./x", ""), rec.ErrPath},
+		{fileEntry("b\x00", ""), rec.ErrPath},
+		{&rec.Entry{Path: "h", Type: rec.HardLink, Leader: "a/x"}, ErrLeader},
+		{&rec.Entry{Path: "i", Type: rec.HardLink, Leader: "a/f"}, ErrLeader}, // not said to have several names
+		{&rec.Entry{Path: "j", Type: rec.HardLink, Leader: "a"}, ErrLeader},
+		{&rec.Entry{Path: "k", Type: rec.HardLink, Leader: "../outside"}, rec.ErrPath},
+		{fileEntry("l", ""), nil},
+	} {
+		if err := create(tg, c.e); !errors.Is(err, c.want) {
+			t.Errorf("%s %q: %v, want %v", c.e.Type, c.e.Path, err, c.want)
+		}
+	}
+	must(t, tg.Close())
+	if es := paths(walk(t, []rec.Root{{Dir: filepath.Dir(dir)}}, false)); !slices.Equal(es,
+		[]string{"", "out", "out/a", "out/a/f", "out/a/l", "out/l", "outside"}) {
+		t.Fatalf("%q", es)
+	}
+}
+
+// TestTargetPlanted puts links into the target while it is being written.
+func TestTargetPlanted(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
+		tg, dir, _ := target(t)
+		outside := filepath.Join(filepath.Dir(dir), "outside")
+		must(t, os.Mkdir(outside, 0o755))
+		plant := func(path string) {
+			must(t, os.Rename(filepath.Join(dir, path), filepath.Join(dir, path+".old")))
+			must(t, os.Symlink(outside, filepath.Join(dir, path)))
+		}
+		must(t, create(tg, dirEntry("a")))
+		must(t, create(tg, dirEntry("a/b")))
+		plant("a/b")
+		must(t, create(tg, fileEntry("a/b/A", ""))) // goes to the directory that was made
+		deep := "a/b"
+		for range maxDirs + 10 { // so many that a/b is closed
+			deep += "/d"
+			must(t, create(tg, dirEntry(deep)))
+		}
+		if err := create(tg, fileEntry("a/b/z", "")); !errors.Is(err, ErrReplaced) {
+			t.Errorf("a directory replaced by a link: %v", err)
+		}
+		if err := tg.Close(); !errors.Is(err, ErrReplaced) {
+			t.Errorf("close: %v", err)
+		}
+		if es := walk(t, []rec.Root{{Dir: outside}}, false); len(es) != 1 {
+			t.Errorf("outside: %q", paths(es))
+		}
+		noTemps(t, dir)
+	})
+}
+
+// TestTargetTaken finds links where it wants to create something.
+func TestTargetTaken(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
+		tg, dir, _ := target(t)
+		outside := filepath.Join(filepath.Dir(dir), "outside")
+		must(t, os.Mkdir(outside, 0o755))
+		must(t, os.Symlink(filepath.Join(outside, "x"), filepath.Join(dir, "file")))
+		must(t, os.Symlink(outside, filepath.Join(dir, "dir")))
+		if err := create(tg, dirEntry("dir")); !errors.Is(err, ErrExists) {
+			t.Errorf("a link in the place of a directory: %v", err)
+		}
+		if err := create(tg, fileEntry("dir/x", "")); !errors.Is(err, ErrParent) {
+			t.Errorf("below it: %v", err)
+		}
+		if err := create(tg, fileEntry("file", "")); !errors.Is(err, ErrExists) {
+			t.Errorf("a link in the place of a file: %v", err)
+		}
+		if err := create(tg, &rec.Entry{Path: "file", Type: rec.Fifo}); !errors.Is(err, ErrTwice) {
+			t.Error(err)
+		}
+		must(t, tg.Close())
+		if es := walk(t, []rec.Root{{Dir: outside}}, false); len(es) != 1 {
+			t.Errorf("outside: %q", paths(es))
+		}
+		noTemps(t, dir)
+	})
+}
+
+func noTemps(t testing.TB, dir string) {
+	t.Helper()
+	for _, e := range walk(t, []rec.Root{{Dir: dir}}, false) {
+		if strings.HasPrefix(base(e.Path), tempPrefix) {
+			t.Errorf("%s is left", e.Path)
+		}
+	}
+}
+
+func TestNewTarget(t *testing.T) {
+	dir := tmp(t)
+	write(t, filepath.Join(dir, "full/x"), "")
+	write(t, filepath.Join(dir, "file"), "")
+	must(t, os.Mkdir(filepath.Join(dir, "empty"), 0o755))
+	must(t, os.MkdirAll(filepath.Join(dir, "disk/lost+found"), 0o700))
+	must(t, os.Mkdir(filepath.Join(dir, "pointed"), 0o755))
+	must(t, os.Symlink("pointed", filepath.Join(dir, "link")))
+	for name, want := range map[string]error{
+		"new": nil, "empty": nil, "disk": nil, "link": nil, "full": ErrNotEmpty, "file": notDir, "none/new": fs.ErrNotExist,
+	} {
+		tg, err := NewTarget(filepath.Join(dir, name))
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", name, err, want)
+		}
+		if err != nil {
+			continue
+		}
+		must(t, create(tg, dirEntry("d")))
+		if name == "disk" {
+			e := dirEntry("lost+found")
+			e.Mode = 0o711
+			must(t, create(tg, e))
+		}
+		must(t, tg.Close())
+		if err := tg.Close(); !errors.Is(err, ErrClosed) {
+			t.Errorf("closed twice: %v", err)
+		}
+	}
+	if st, err := os.Stat(filepath.Join(dir, "disk/lost+found")); err != nil || st.Mode().Perm() != 0o711 {
+		t.Errorf("lost+found: %v, %v", st, err)
+	}
+}
+
+// TestLinksWait makes hard links before their first name is there.
+func TestLinksWait(t *testing.T) {
+	tg, dir, warnings := target(t)
+	lead := func(path string) *Out {
+		e := fileEntry(path, "abc")
+		e.Links = 3
+		n, err := tg.Begin(e)
+		must(t, err)
+		o, err := n.Create()
+		must(t, err)
+		_, err = o.WriteAt([]byte("abc"), 0)
+		must(t, err)
+		return o
+	}
+	link := func(path, leader string) {
+		must(t, create(tg, &rec.Entry{Path: path, Type: rec.HardLink, Leader: leader}))
+	}
+	must(t, create(tg, dirEntry("a")))
+	one, two := lead("a/1"), lead("a/2")
+	must(t, create(tg, dirEntry("b")))
+	link("b/1", "a/1")
+	link("b/2", "a/2")
+	if err := create(tg, &rec.Entry{Path: "b/3", Type: rec.HardLink, Leader: "a/3"}); !errors.Is(err, ErrLeader) {
+		t.Error(err)
+	}
+	must(t, create(tg, dirEntry("c")))
+	link("c/1", "a/1")
+	must(t, one.Finish(fileEntry("", "abc")))
+	two.Abort()
+	must(t, tg.Close())
+	es := walk(t, []rec.Root{{Dir: dir}}, false)
+	if got := paths(es); !slices.Equal(got, []string{"", "a", "a/1", "b", "b/1", "c", "c/1"}) || find(es, "a/1").Links != 3 {
+		t.Errorf("%q", got)
+	}
+	if w := warnings(); len(w) != 1 || !strings.Contains(w[0], "b/2: create hard link to a/2: "+ErrLeader.Error()) {
+		t.Errorf("%q", w)
+	}
+}
+
+// TestLateDirectories finishes files long after Begin has left their directory,
+// whose time must still be the recorded one.
+func TestLateDirectories(t *testing.T) {
+	tg, dir, _ := target(t)
+	var outs []*Out
+	for i := range 20 {
+		e := dirEntry(fmt.Sprintf("%02d", i))
+		e.MTime, e.Mode = rec.Time{Sec: int64(i), Nsec: 5}, 0o500
+		must(t, create(tg, e))
+		n, err := tg.Begin(fileEntry(e.Path+"/f", ""))
+		must(t, err)
+		o, err := n.Create()
+		must(t, err)
+		outs = append(outs, o)
+	}
+	for _, o := range outs {
+		must(t, o.Finish(fileEntry("", "")))
+	}
+	must(t, tg.Close())
+	for _, e := range walk(t, []rec.Root{{Dir: dir}}, false) {
+		if i := 0; e.Type == rec.Dir && e.Path != "" {
+			if _, err := fmt.Sscanf(e.Path, "%d", &i); err != nil || e.MTime != (rec.Time{Sec: int64(i), Nsec: 5}) || e.Mode != 0o500 {
+				t.Errorf("%+v", e)
+			}
+		}
+	}
+}
+
+func TestCleanup(t *testing.T) {
+	tg, dir, _ := target(t)
+	must(t, create(tg, dirEntry("d")))
+	var nodes []*Node
+	var outs []*Out
+	for i := range 6 {
+		n, err := tg.Begin(fileEntry(fmt.Sprintf("d/%d", i), "x"))
+		must(t, err)
+		if i < 4 {
+			o, err := n.Create()
+			must(t, err)
+			outs = append(outs, o)
+		} else {
+			nodes = append(nodes, n)
+		}
+	}
+	must(t, outs[0].Finish(fileEntry("", "")))
+	tg.Cleanup()
+	noTemps(t, dir)
+	if _, err := nodes[0].Create(); !errors.Is(err, ErrClosed) {
+		t.Errorf("create: %v", err)
+	}
+	if err := outs[1].Finish(fileEntry("", "")); err == nil {
+		t.Error("finish: no error")
+	}
+	if _, err := tg.Begin(fileEntry("e", "")); !errors.Is(err, ErrClosed) {
+		t.Errorf("begin: %v", err)
+	}
+	tg.Abandon()
+	outs[2].Abort()
+	nodes[1].Skip()
+	if err := outs[3].Finish(fileEntry("", "")); err == nil {
+		t.Error("finish after abandon: no error")
+	}
+	if err := tg.Close(); !errors.Is(err, ErrClosed) {
+		t.Errorf("close: %v", err)
+	}
+	if got := paths(walk(t, []rec.Root{{Dir: dir}}, false)); !slices.Equal(got, []string{"", "d", "d/0"}) {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestUnprivileged restores as a user what that user cannot own.
+func TestUnprivileged(t *testing.T) { testUnprivileged(t, asUser) }
+
+// TestUserNamespace does the same as one who is root in a user namespace only.
+func TestUserNamespace(t *testing.T) { testUnprivileged(t, asMapped) }
+
+func testUnprivileged(t *testing.T, as func(*testing.T, string, func())) {
+	dir, child := userDir(t)
+	as(t, dir, func() {
+		tg, err := NewTarget(filepath.Join(dir, "out"))
+		must(t, err)
+		var warnings []string
+		tg.Warn = func(w *Warning) { warnings = append(warnings, w.Path+": "+w.What) }
+		foreign := func(path string, typ rec.Type, mode uint32) *rec.Entry {
+			return &rec.Entry{Path: path, Type: typ, Mode: mode, UID: 4242, GID: 4242}
+		}
+		must(t, create(tg, foreign("a", rec.Dir, 0o2055)))
+		lead := foreign("a/f", rec.File, 0o6711)
+		lead.Links = 2
+		lead.XAttrs = []rec.XAttr{{Name: xattrCapability, Value: make([]byte, 20)}, {Name: "trusted.x", Value: nil}, {Name: "user.x", Value: []byte("u")}}
+		must(t, create(tg, lead))
+		must(t, create(tg, foreign("a/zero", rec.File, 0)))
+		must(t, create(tg, dirEntry("b")))
+		must(t, create(tg, &rec.Entry{Path: "b/link", Type: rec.HardLink, Leader: "a/f"})) // nobody may look into a by then
+		var w *Warning
+		dev := foreign("dev", rec.Char, 0o666)
+		dev.Major, dev.Minor = 1, 3
+		if err := create(tg, dev); !errors.As(err, &w) || !errors.Is(err, unix.EPERM) {
+			t.Errorf("device: %v", err)
+		}
+		// The one that needs no privilege.
+		if err := create(tg, foreign("dev0", rec.Char, 0o666)); !errors.As(err, &w) || !errors.Is(err, ErrOwner) {
+			t.Errorf("whiteout: %v", err)
+		}
+		must(t, create(tg, foreign("fifo", rec.Fifo, 0o4600)))
+		must(t, create(tg, foreign("none", rec.Socket, 0o666)))
+		sym := &rec.Entry{Path: "sym", Type: rec.Symlink, Target: "x", UID: 1<<32 - 1, GID: 1<<32 - 1}
+		must(t, create(tg, sym))
+		must(t, tg.Close())
+		want := Left{Owners: 6, SetID: 3, Capabilities: 1}
+		if os.Geteuid() != 0 {
+			want.Owners++ // b
+		}
+		if left := tg.Left(); left != want {
+			t.Errorf("%+v", left)
+		}
+		if want := []string{"a/f: set extended attribute trusted.x"}; !slices.Equal(warnings, want) {
+			t.Errorf("%q", warnings)
+		}
+	})
+	if child || !isRoot() {
+		return
+	}
+	es := slowWalk(t, filepath.Join(dir, "out"))
+	for path, mode := range map[string]uint32{"a": 0o055, "a/f": 0o711, "a/zero": 0, "fifo": 0o600, "none": 0o666} {
+		if e := find(es, path); e == nil || e.Mode != mode {
+			t.Errorf("%s: %+v", path, e)
+		}
+	}
+	if e := find(es, "b/link"); e == nil || e.Leader != "a/f" {
+		t.Errorf("link: %+v", e)
+	}
+}
+
+// TestInherited restores into a directory that gives everything in it a group, an
+// ACL and flags.
+func TestInherited(t *testing.T) {
+	needRoot(t)
+	dir := tmp(t)
+	oddTree(t, filepath.Join(dir, "src"))
+	specialTree(t, filepath.Join(dir, "src"))
+	out := filepath.Join(dir, "out")
+	must(t, os.Mkdir(out, 0o755))
+	must(t, os.Chown(out, 77, 78))
+	acl := []byte{2, 0, 0, 0, 1, 0, 7, 0, 255, 255, 255, 255, 2, 0, 7, 0, 232, 3, 0, 0, 4, 0, 5, 0, 255, 255, 255, 255,
+		16, 0, 7, 0, 255, 255, 255, 255, 32, 0, 5, 0, 255, 255, 255, 255}
+	must(t, unix.Setxattr(out, "system.posix_acl_access", acl, 0))
+	must(t, unix.Setxattr(out, xattrDefaultACL, acl, 0))
+	must(t, unix.Setxattr(out, "user.own", []byte("x"), 0))
+	must(t, unix.Chmod(out, 0o2775))
+	setTestFlags(t, out, flagNoDump|flagNoAtime)
+	thaw(t, out)
+	src := []rec.Root{{Dir: filepath.Join(dir, "src")}}
+	if w, left := copyTree(t, src, walk(t, src, true), out, 2); len(w) > 0 || left != (Left{}) {
+		t.Fatalf("%q %+v", w, left)
+	}
+	sameTrees(t, src[0].Dir, out)
+	judge(t, src[0].Dir, out)
+}
+
+// TestPoorFileSystem restores into a file system that has neither extended
+// attributes nor flags.
+func TestPoorFileSystem(t *testing.T) {
+	needRoot(t)
+	dir := tmp(t)
+	if err := unix.Mount("none", dir, "ramfs", 0, ""); err != nil {
+		t.Skip("cannot mount here: ", err)
+	}
+	t.Cleanup(func() { must(t, unix.Unmount(dir, unix.MNT_DETACH)) })
+	tg, err := NewTarget(filepath.Join(dir, "out"))
+	must(t, err)
+	var warnings []string
+	tg.Warn = func(w *Warning) { warnings = append(warnings, w.Path+": "+w.Error()) }
+	e := fileEntry("f", "")
+	e.XAttrs = []rec.XAttr{{Name: "user.x", Value: []byte("1")}}
+	e.Flags = flagNoDump | flagImmutable
+	must(t, create(tg, e))
+	must(t, tg.Close())
+	if len(warnings) != 2 || !strings.HasPrefix(warnings[0], "f: set extended attribute user.x: ") || !strings.HasPrefix(warnings[1], "f: set inode flags id: ") {
+		t.Fatalf("%q", warnings)
+	}
+	if es := walk(t, []rec.Root{{Dir: dir}}, true); find(es, "out/f") == nil {
+		t.Fatal("no file")
+	}
+}
+
+// TestClampedTime restores a time that ext4 and xfs cannot hold.
+func TestClampedTime(t *testing.T) {
+	tg, dir, warnings := target(t)
+	e := fileEntry("f", "")
+	e.MTime = rec.Time{Sec: 1 << 50}
+	must(t, create(tg, e))
+	must(t, tg.Close())
+	kept := find(walk(t, []rec.Root{{Dir: dir}}, false), "f").MTime == e.MTime
+	if kept != (len(warnings()) == 0) {
+		t.Fatalf("kept %v, %q", kept, warnings())
+	}
+}
+
+// FuzzTarget makes entries of bytes. Whatever they say, nothing outside the
+// target changes, and Close returns.
+func FuzzTarget(f *testing.F) {
+	f.Add([]byte("da\x00fa/b\x00la/c\x00fa/c/d\x00"))
+	f.Add([]byte("f..\x00f../x\x00f/etc/x\x00d\x00"))
+	f.Add([]byte("la\x00fa/x\x00da\x00fa/y\x00ha\x00"))
+	f.Add([]byte("da\x00da/b\x00fa/b/c\x00hd\x00fe\x00pf\x00sg\x00"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		top := tmp(t)
+		tg, err := NewTarget(filepath.Join(top, "out"))
+		must(t, err)
+		types := map[byte]rec.Type{'d': rec.Dir, 'f': rec.File, 'l': rec.Symlink, 'p': rec.Fifo, 's': rec.Socket, 'h': rec.HardLink}
+		for i, word := range strings.Split(string(b), "\x00") {
+			if word == "" {
+				continue
+			}
+			e := &rec.Entry{Path: word[1:], Type: types[word[0]], Mode: uint32(i) * 0o111 & 0o7777}
+			switch e.Type {
+			case rec.Symlink:
+				e.Target = ".."
+			case rec.HardLink:
+				e.Leader = "a/b"
+			case rec.File:
+				e.Links = uint32(i % 3)
+			}
+			_ = create(tg, e) // mostly refused
+		}
+		_ = tg.Close()
+		names, err := os.ReadDir(top)
+		must(t, err)
+		if len(names) != 1 {
+			t.Fatalf("%q made %v", b, names)
+		}
+	})
+}

@@ -1,0 +1,304 @@
+package tree
+
+import (
+	"errors"
+	"fmt"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+)
+
+// Options of a walk.
+type Options struct {
+	// Attributes reads extended attributes and inode flags too. It opens every
+	// file.
+	Attributes bool
+	// Report is told what is not in the entries; it must not be nil.
+	Report Reporter
+}
+
+// A Reporter hears of what a walk met beside entries, from the goroutine that
+// walks.
+type Reporter interface {
+	// Warn says that something is left out or without its content.
+	Warn(path string, err error)
+	// Vanished says that a name was gone before it could be looked at.
+	Vanished(path string)
+	// Skipped says that a directory was not descended into, on purpose. Its
+	// entry comes before.
+	Skipped(path, why string)
+}
+
+// Walk reads the metadata of the roots, as Resolve returns them, and calls visit
+// with every entry in path order: the parents of the roots, the roots, and all
+// that is below them. An entry is valid until visit returns, its strings and
+// slices for ever. An error of visit ends the walk and is returned as it is.
+//
+// Nothing is read but directories, link targets and inodes, and no link is
+// followed. Entries are as package rec says: the first name of a file with
+// several carries Links, the others are hard links to it. A directory that
+// cannot be read is an entry with Err, and reported; so is, with
+// Options.Attributes, what has attributes that cannot be read. A directory that
+// is a repository or a cache of Preserve is an entry without children, unless it
+// is a root.
+//
+// Memory: the names in the directories from the root to the entry, and for each
+// file with further names still unseen its path.
+func Walk(roots []rec.Root, o Options, visit func(*rec.Entry) error) error {
+	w := &walker{Options: o, visit: visit, rootfd: -1, links: links{}, dents: make([]byte, 64<<10), link: make([]byte, 512)}
+	defer func() {
+		if w.rootfd >= 0 {
+			closeFD(w.rootfd)
+		}
+	}()
+	var before rec.Root
+	for i, r := range roots {
+		if i > 0 && rec.ComparePaths(before.Path, r.Path) >= 0 {
+			return fmt.Errorf("root %s: %w", rec.Quote(r.Path), rec.ErrOrder)
+		}
+		if i == 0 || r.Dir != before.Dir {
+			if err := w.changeRoot(r.Dir); err != nil {
+				return err
+			}
+			before.Path = ""
+		}
+		if err := w.root(r, before.Path); err != nil {
+			return err
+		}
+		before = r
+	}
+	return nil
+}
+
+// maxOpen is how many directories a walk holds open. Deeper trees close the
+// upper ones, and open them again on the way back.
+const maxOpen = 128
+
+type walker struct {
+	Options
+	visit  func(*rec.Entry) error
+	e      rec.Entry
+	links  links
+	rootfd int // of the root's Dir
+	stack  []*level
+	nopen  int
+	dents  []byte // from the system
+	link   []byte
+	x      unix.Statx_t
+}
+
+func (w *walker) changeRoot(dir string) error {
+	if w.rootfd >= 0 {
+		closeFD(w.rootfd)
+	}
+	var err error
+	w.rootfd, err = openRoot(dir)
+	return err
+}
+
+// root walks one root. Those of its parents that are parents of before too have
+// been entries already.
+func (w *walker) root(r rec.Root, before string) error {
+	if r.Path == "" {
+		return w.top(w.rootfd, "", ".")
+	}
+	for i := 0; i < len(r.Path); i++ {
+		if r.Path[i] != '/' || len(before) >= i && before[:i] == r.Path[:i] && (len(before) == i || before[i] == '/') {
+			continue
+		}
+		if done, err := w.parent(r.Path[:i]); done || err != nil {
+			return err
+		}
+	}
+	dir := rec.Parent(r.Path)
+	fd, err := openBeneath(w.rootfd, dir, openPath|unix.O_DIRECTORY)
+	if err != nil {
+		w.Report.Warn(dir, op("open directory", err))
+		return nil
+	}
+	defer closeFD(fd)
+	return w.top(fd, r.Path, base(r.Path))
+}
+
+// parent visits a parent of a root. If it cannot, what is below it cannot be
+// either, and it is done.
+func (w *walker) parent(path string) (done bool, err error) {
+	fd, err := openBeneath(w.rootfd, path, openPath|unix.O_DIRECTORY)
+	var st Stat
+	if err == nil {
+		defer closeFD(fd)
+		err = statAt(fd, "", &st)
+	}
+	if err != nil {
+		w.Report.Warn(path, op("open directory", err))
+		return true, nil
+	}
+	st.entry(&w.e)
+	w.e.Path = path
+	if w.Attributes {
+		w.attributes(w.rootfd, path, openBeneath)
+	}
+	return false, w.visit(&w.e)
+}
+
+// top walks a root: the entry of that name in the directory dirfd, which
+// belongs to the caller.
+func (w *walker) top(dirfd int, path, name string) error {
+	var st Stat
+	if err := statAt(dirfd, name, &st); err != nil {
+		w.Report.Warn(path, op("stat", err))
+		return nil
+	}
+	return w.entry(dirfd, path, name, &st, true)
+}
+
+// entry visits one name in the directory dirfd, and all that is below it.
+func (w *walker) entry(dirfd int, path, name string, st *Stat, top bool) error {
+	if err := rec.CheckPath(path); err != nil {
+		w.Report.Warn(path, err)
+		return nil
+	}
+	for tries := 0; ; tries++ {
+		again, err := w.try(dirfd, path, name, st, top)
+		if !again || err != nil {
+			return err
+		}
+		// It was replaced by something of another type: look again.
+		if err := statAt(dirfd, name, st); err != nil {
+			w.gone(path, "stat", err)
+			return nil
+		}
+		if tries == 3 {
+			w.Report.Warn(path, ErrReplaced)
+			return nil
+		}
+	}
+}
+
+// gone reports an error that keeps a name from being an entry.
+func (w *walker) gone(path, what string, err error) {
+	if errors.Is(err, unix.ENOENT) {
+		w.Report.Vanished(path)
+		return
+	}
+	w.Report.Warn(path, op(what, err))
+}
+
+func (w *walker) try(dirfd int, path, name string, st *Stat, top bool) (again bool, err error) {
+	e := &w.e
+	st.entry(e)
+	e.Path = path
+	switch st.Type {
+	case rec.Dir:
+		return w.dir(dirfd, path, name, top)
+	case rec.None:
+		w.Report.Warn(path, fmt.Errorf("%w: of a type that this program does not know", rec.ErrUnknown))
+		return false, nil
+	case rec.Symlink:
+		e.Target, w.link, err = readLink(dirfd, name, w.link)
+		switch {
+		case err == unix.EINVAL:
+			return true, nil
+		case err != nil:
+			w.gone(path, "read link", err)
+			return false, nil
+		case e.Target == "" || len(e.Target) > rec.MaxPath:
+			w.Report.Warn(path, fmt.Errorf("read link: %w: a target of %d bytes", rec.ErrPath, len(e.Target)))
+			return false, nil
+		}
+	}
+	if e.Links > 1 {
+		if leader := w.links.seen(path, st); leader != "" {
+			*e = rec.Entry{Path: path, Type: rec.HardLink, Leader: leader,
+				CTime: e.CTime, BTime: e.BTime, Ino: e.Ino, Dev: e.Dev}
+			return false, w.visit(e)
+		}
+	}
+	if w.Attributes {
+		w.attributes(dirfd, name, openAt)
+	}
+	return false, w.visit(e)
+}
+
+// dir visits a directory and all that is below it. The entry is w.e.
+func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err error) {
+	fd, err := quietly(openAt, dirfd, name, openDir)
+	switch {
+	case err == unix.ENOTDIR || err == unix.ELOOP:
+		return true, nil
+	case err == unix.ENOENT:
+		w.Report.Vanished(path)
+		return false, nil
+	case err != nil:
+		if w.Attributes {
+			w.attributes(dirfd, name, openAt)
+		}
+		w.fault(op("open directory", err))
+		return false, w.visit(&w.e)
+	}
+	l := w.push(fd, path)
+	defer w.pop()
+	if err := l.read(fd, w.dents); err != nil {
+		w.fault(op("read directory", err))
+	}
+	if w.Attributes {
+		w.attributes(dirfd, name, openAt)
+	}
+	if err := w.visit(&w.e); err != nil {
+		return false, err
+	}
+	if why := l.ours(fd); why != "" && !top {
+		w.Report.Skipped(path, why)
+		return false, nil
+	}
+	return false, w.children(l)
+}
+
+// children walks what is in a directory.
+func (w *walker) children(l *level) error {
+	for at := 0; at < len(l.list); {
+		fd, err := w.fd(l)
+		if err == nil {
+			at, err = l.stat(fd, at, w)
+		}
+		if err != nil {
+			w.Report.Warn(l.path, op("open directory again", err))
+			return nil
+		}
+		for i := range l.batch {
+			b := &l.batch[i]
+			path := join(l.path, l.name(b.index))
+			if b.err != nil {
+				w.gone(path, "stat", b.err)
+				continue
+			}
+			fd, err := w.fd(l)
+			if err != nil {
+				w.Report.Warn(l.path, op("open directory again", err))
+				return nil
+			}
+			if err := w.entry(fd, path, base(path), &b.st, false); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// fault reports why the entry at hand has no content.
+func (w *walker) fault(err error) {
+	w.e.Err = rec.Text(err.Error())
+	w.Report.Warn(w.e.Path, err)
+}
+
+// attributes adds extended attributes and flags to the entry at hand.
+func (w *walker) attributes(dirfd int, name string, open func(int, string, int) (int, error)) {
+	xs, flags, err := attributesAt(open, dirfd, name, w.e.Type)
+	switch {
+	case err == nil:
+		w.e.XAttrs, w.e.Flags = xs, flags
+	case w.e.Err == "":
+		w.fault(err)
+	}
+}

@@ -1,0 +1,40 @@
+// Package preserve_test runs the tools, all in one test binary, as their users
+// do: from scripts (testdata/scripts), through real pipes, under a real shell.
+package preserve_test
+
+import (
+	"fmt"
+	"os"
+	"testing"
+
+	"preserve/lib/tool"
+	"preserve/lib/tools/chunk"
+	"preserve/lib/tools/get"
+	"preserve/lib/tools/json"
+	"preserve/lib/tools/key"
+	"preserve/lib/tools/put"
+	"preserve/lib/tools/scan"
+	"preserve/lib/tools/seal"
+	"preserve/lib/tools/unpack"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	commands := map[string]func(){}
+	for name, run := range map[string]func(*tool.Env) error{
+		"pv-scan": scan.Run, "pv-chunk": chunk.Run, "pv-seal": seal.Run, "pv-put": put.Run,
+		"pv-get": get.Run, "pv-unpack": unpack.Run, "pv-key": key.Run, "pv-json": json.Run,
+	} {
+		commands[name] = func() { tool.Main(name, run) }
+	}
+	for name, run := range helpers {
+		commands[name] = func() {
+			if err := run(os.Args[1:]); err != nil {
+				fmt.Fprintf(os.Stderr, "%s: %v\n", name, err)
+				os.Exit(1)
+			}
+		}
+	}
+	testscript.Main(m, commands)
+}

@@ -1,0 +1,191 @@
+# shellcheck shell=sh
+# What the scripts of Preserve share. Each of them sources this file, which
+# stands beside it.
+#
+# A pipeline's stages run side by side in the background, so that a signal to
+# the script ends them all at once. Each leaves its process id and its exit
+# status as files in a private folder. The end record is what proves that a
+# pipeline worked, so the last stage's status is the truth about all of them; the
+# other statuses only help to say what happened.
+
+name=${0##*/}
+here=$(dirname -- "$(readlink -f -- "$0")")
+
+# The tools are beside the scripts, in ../bin, or on PATH.
+for dir in "$here" "$here/../bin"; do
+	if [ -x "$dir/pv-scan" ]; then
+		PATH=$(cd -- "$dir" && pwd):$PATH
+		break
+	fi
+done
+
+# say TEXT: a message.
+say() {
+	printf '%s: %s\n' "$name" "$1" >&2
+}
+
+# bad TEXT: a wrong command line.
+bad() {
+	say "$1 (see $name -h)"
+	exit 2
+}
+
+# quote WORD…: the words, each quoted for a shell, with spaces between.
+quote() {
+	for word; do
+		printf '%s\n' "$word" | sed "s/'/'\\\\''/g; 1s/^/'/; \$s/\$/'/"
+	done | paste -s -d ' ' -
+}
+
+# options ARGUMENT…: read the options in front; "taken" says how many words they
+# are. Those in $own, which have an argument, are gathered in $words, quoted.
+options() {
+	own=" ${own:-} " words='' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
+	while [ $# -gt 0 ]; do
+		case $1 in
+		-h | --help)
+			printf %s "$usage"
+			exit 0
+			;;
+		-v | -q) talk=$1 ;;
+		--)
+			shift
+			break
+			;;
+		-?*)
+			case " -r -k $own " in *" $1 "*) ;; *) bad "unknown option $1" ;; esac
+			[ $# -ge 2 ] || bad "$1 needs an argument"
+			case $1 in
+			-r) repo=$2 repos=$((repos + 1)) ;;
+			-k) key=$2 ;;
+			*) words="$words $(quote "$1" "$2")" ;;
+			esac
+			shift
+			;;
+		*) break ;;
+		esac
+		shift
+	done
+	taken=$((taken - $#))
+	[ "$repos" -le 1 ] || bad 'one repository at a time'
+	[ -n "$key" ] || bad 'a key is needed: -k KEY or PV_KEY'
+}
+
+# begin: look at the repository's name and make the private folder.
+begin() {
+	host='' port='' path=$repo running=''
+	case $repo in
+	'') bad 'a repository is needed: -r REPO or PV_REPO' ;;
+	ssh://*) remote "${repo#ssh://}" ;;
+	*://*) bad "repository $repo: a directory or ssh://[user@]host[:port]/path is meant" ;;
+	-*) path=./$repo ;;
+	esac
+	work=$(mktemp -d "${TMPDIR:-/tmp}/preserve.XXXXXXXXXX")
+	trap finish EXIT
+	trap stop HUP INT TERM
+	exec 3>&2
+}
+
+# remote [USER@]HOST[:PORT]/PATH: split it. PATH is absolute.
+remote() {
+	case $1 in */?*) ;; *) bad "repository $repo: the path is missing: ssh://[user@]host[:port]/path" ;; esac
+	host=${1%%/*} path=/${1#*/}
+	case $host in
+	*]) ;; # an IPv6 address: [::1]
+	*:*) port=${host##*:} host=${host%:*} ;;
+	esac
+	host=$(printf %s "$host" | tr -d '[]')
+	case $host in '' | -* | *@ | *@-* | *[!A-Za-z0-9@._:%-]*) bad "repository $repo: \"$host\" is no host" ;; esac
+	case $port in *[!0-9]*) bad "repository $repo: \"$port\" is no port" ;; esac
+}
+
+# stage NAME COMMAND…: run a command of a pipeline. What this shell itself has
+# to say of a killed command is left to verdict.
+stage() {
+	stage=$1 status=0
+	shift
+	{
+		sh -c 'echo "$$" >"$0"; exec "$@"' "$work/$stage.pid" "$@" 2>&3 3>&- || status=$?
+	} 2>/dev/null
+	echo "$status" >"$work/$stage.status"
+	return "$status"
+}
+
+# store TOOL ARGUMENT…: run pv-put or pv-get as a stage, where the repository is.
+store() {
+	tool=$1
+	shift
+	if [ -z "$host" ]; then
+		stage "$tool" "$tool" ${talk:+"$talk"} "$path" "$@"
+		return
+	fi
+	# PV_SSH is a command with options: it is meant to be split.
+	# shellcheck disable=SC2086
+	stage "$tool" ${PV_SSH:-ssh} ${port:+-p "$port"} "$host" "$(quote "$tool" ${talk:+"$talk"} "$path" "$@")"
+}
+
+# run PIPELINE ARGUMENT…: run a function that is a pipeline.
+run() {
+	"$@" &
+	running=$!
+	wait "$running" || :
+	running=''
+}
+
+# verdict STAGE…: say what no stage has said, and return the exit status that
+# the stages, in the order of the pipeline, make.
+verdict() {
+	last='' usage='' deaths=''
+	for stage; do
+		last=$(cat "$work/$stage.status" 2>/dev/null) || last=137
+		signal=$((last - 128))
+		if [ "$last" -eq 2 ]; then
+			usage=yes
+		elif [ "$last" -eq 255 ]; then
+			deaths="$deaths $stage:255"
+		elif [ "$signal" -gt 0 ] && kind=$(kill -l "$signal" 2>/dev/null) && [ "${kind#SIG}" != PIPE ]; then
+			deaths="$deaths $stage:$signal"
+		fi
+	done
+	case $last in 0 | 3) return "$last" ;; esac
+	for death in $deaths; do
+		case $death in
+		*:255) say "${death%:*}: the connection to the repository's host has ended" ;;
+		*) say "${death%:*} was killed by signal ${death#*:}" ;;
+		esac
+	done
+	[ -z "$usage" ] || return 2
+	return 1
+}
+
+# resolve SNAPSHOT: the full id of a snapshot in $id.
+resolve() {
+	id=$(printf %s "$1" | tr A-F a-f)
+	case $id in *[!0-9a-f]*) ;; *) [ ${#id} -ne 64 ] || return 0 ;; esac
+	run pick "$1" >"$work/id"
+	status=0
+	verdict pv-get pv-unpack || status=$?
+	id=$(cat "$work/id")
+	# 3: the list is not whole, but the snapshot was found in it.
+	[ "$status" -eq 3 ] || [ "$status" -eq 0 ] || exit "$status"
+	rm -f "$work"/pv-*
+}
+
+pick() {
+	store pv-get --snapshots | stage pv-unpack pv-unpack ${talk:+"$talk"} -k "$key" --snapshots --pick "$1"
+}
+
+# finish: remove the folder.
+finish() {
+	rm -rf -- "$work"
+}
+
+# stop: end the stages, wait for them to clean up, and fail.
+stop() {
+	trap '' HUP INT TERM
+	for file in "$work"/*.pid; do
+		[ ! -s "$file" ] || kill "$(cat "$file")" 2>/dev/null || :
+	done
+	[ -z "$running" ] || wait "$running" 2>/dev/null || :
+	exit 1
+}
