@@ -108,8 +108,8 @@ func pollable(f *os.File) io.Reader {
 	if err != nil || st.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
 		return f
 	}
+	widen(f)
 	fd := int(f.Fd())
-	widen(fd)
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return f
 	}
@@ -117,9 +117,19 @@ func pollable(f *os.File) io.Reader {
 }
 
 // widen makes a pipe larger: fewer switches between the stages at its ends.
-func widen(fd int) {
-	// The size is a wish: the system bounds it.
-	_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETPIPE_SZ, 1<<20)
+func widen(f *os.File) {
+	control(f, func(fd uintptr) {
+		// The size is a wish: the system bounds it.
+		_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 1<<20)
+	})
+}
+
+// control calls fn with f's descriptor. File.Fd would make it blocking, and
+// reads without a deadline.
+func control(f *os.File, fn func(fd uintptr)) {
+	if c, err := f.SyscallConn(); err == nil {
+		_ = c.Control(fn) // fails only on a closed file: then fn has nothing to do
+	}
 }
 
 // Status prints what the user must know of err and returns the exit status.
@@ -254,7 +264,7 @@ func (e *Env) Records() (io.Writer, error) {
 		if IsTerminal(f) {
 			return nil, Usagef("records go to stdout, which is a terminal: add a pipe or a file")
 		}
-		widen(int(f.Fd()))
+		widen(f)
 	}
 	return e.Stdout, nil
 }
@@ -269,6 +279,10 @@ func (e *Env) Input() (io.Reader, error) {
 
 // IsTerminal reports whether f is a terminal.
 func IsTerminal(f *os.File) bool {
-	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
-	return err == nil
+	is := false
+	control(f, func(fd uintptr) {
+		_, err := unix.IoctlGetTermios(int(fd), unix.TCGETS)
+		is = err == nil
+	})
+	return is
 }

@@ -4,10 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func env(args ...string) (*Env, *bytes.Buffer, *bytes.Buffer) {
@@ -96,5 +101,28 @@ func TestCleanupRunsOnce(t *testing.T) {
 	e.Cleanup()
 	if n != 1 {
 		t.Fatal(n)
+	}
+}
+
+// Asking whether a file is a terminal must leave it able to have deadlines: a
+// dead connection would else hold a sink for ever.
+func TestInputKeepsDeadlines(t *testing.T) {
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	stdin := os.NewFile(uintptr(fds[0]), "stdin") // blocking, as a process finds it
+	defer stdin.Close()
+	defer unix.Close(fds[1])
+	e := NewEnv("pv-x", nil, pollable(stdin), io.Discard, io.Discard)
+	in, err := e.Input()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.(*os.File).SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := in.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Fatal(err)
 	}
 }

@@ -150,7 +150,7 @@ func TestRefusedStreams(t *testing.T) {
 		"checksum":          {with(2, &bad), "record 3 at byte .* arrived damaged"},
 		"no session":        {with(2, other.Blobs[0]), "before its session"},
 		"two snapshots":     {with(len(tree.Blobs)+2, m.Blob(9, 5, tree.Blobs[len(tree.Blobs)-2])), "given twice"},
-		"base":              {upStream(t, tree, id.ID{1}), "rests on an earlier snapshot, but .* no such directory"},
+		"base":              {upStream(t, tree, id.ID{1}), "rests on an earlier snapshot, but .*no such directory"},
 		"cut":               {upStream(t, tree)[:4000], "input ended without its end record"},
 		"bytes behind":      {append(upStream(t, tree), 'x'), "bytes after the end record"},
 		"missing at source": {with(2, &rec.Missing{ID: tree.Blobs[0].ID})[:4000], "missing where the stream was made"},
@@ -220,19 +220,15 @@ func TestTruncatedAtEveryRecord(t *testing.T) {
 
 func TestStall(t *testing.T) {
 	t.Parallel()
-	r, w, err := os.Pipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer w.Close()
-	defer r.Close()
+	dir := t.TempDir()
+	cmd, w, errs := start(t, "--stall", "50ms", dir)
 	b := upStream(t, storetest.New(1).Tree(1, 1, 2, 10))
 	if _, err := w.Write(b[:len(b)-10]); err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	if got := run("pv-put", put.Run, r, "--stall", "50ms", dir); got.status != 1 || !strings.Contains(got.err, "nothing arrived for too long") || snapshots(dir) != 0 {
-		t.Fatalf("%+v", got)
+	_ = cmd.Wait()
+	if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(errs.String(), "nothing arrived for too long") || snapshots(dir) != 0 {
+		t.Fatal(code, errs)
 	}
 }
 
@@ -390,6 +386,23 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// start starts a pv-put in a process of its own.
+func start(t *testing.T, args ...string) (*exec.Cmd, io.WriteCloser, *bytes.Buffer) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], args...)
+	cmd.Env = append(os.Environ(), "BE_PV_PUT=1")
+	errs := &bytes.Buffer{}
+	cmd.Stderr = errs
+	w, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return cmd, w, errs
+}
+
 // A pv-put that is told to end leaves no temporaries; one that is killed leaves
 // nothing that counts.
 func TestSignals(t *testing.T) {
@@ -398,17 +411,7 @@ func TestSignals(t *testing.T) {
 	in := upStream(t, tree)
 	for _, sig := range []os.Signal{unix.SIGTERM, unix.SIGINT, unix.SIGKILL} {
 		dir := filepath.Join(t.TempDir(), "repo")
-		cmd := exec.Command(os.Args[0], dir)
-		cmd.Env = append(os.Environ(), "BE_PV_PUT=1")
-		var errs bytes.Buffer
-		cmd.Stderr = &errs
-		w, err := cmd.StdinPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
+		cmd, w, errs := start(t, dir)
 		if _, err := w.Write(in[:len(in)-20]); err != nil {
 			t.Fatal(err)
 		}
