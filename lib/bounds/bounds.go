@@ -20,8 +20,8 @@ import (
 // (docs/format/streams.md, "Limits").
 const (
 	SmallFile  = 256 << 10 // smaller files are grouped
-	GroupMin   = 384 << 10 // a group is not ended by a decision before this
-	GroupMax   = 1 << 20   // and never grows over this
+	GroupMin   = 2 << 20   // of weight: a group is not ended by a decision before this
+	GroupMax   = 4 << 20   // of weight: and never grows over this
 	groupBits  = 3         // one file in 8 ends a group that is large enough
 	pageBits   = 8         // one path in 256 begins a page
 	indexBits  = 6         // one page in 64 begins an index page, and so on upwards
@@ -75,6 +75,39 @@ func (b *Bounds) GroupEnds(content []byte) bool {
 	var size [8]byte
 	binary.BigEndian.PutUint64(size[:], uint64(n))
 	return b.zeros(b.group, size[:], content[:min(n, edge)], content[max(0, n-edge):]) >= groupBits
+}
+
+// Weight is what a small file adds to its group: its size, or four times that if
+// it hardly compresses. Files that compress gain from each other's company up
+// to megabytes (docs/chunking.md); the others only make a group slow to fetch
+// for the sake of one file.
+func Weight(content []byte) int {
+	if dense(content) {
+		return 4 * len(content)
+	}
+	return len(content)
+}
+
+// dense judges by how evenly the byte values of a sample are distributed: by
+// the number of pairs of equal bytes in it.
+func dense(content []byte) bool {
+	const sample = 1024
+	n := len(content)
+	if n < sample {
+		return false
+	}
+	var count [256]uint32
+	step := n / sample
+	for i := range sample {
+		count[content[i*step]]++
+	}
+	pairs := uint32(0)
+	for _, c := range count {
+		pairs += c * c
+	}
+	// Of bytes at random there are n + n(n-1)/256, of text ten times as many.
+	const random = sample + sample*(sample-1)/256
+	return pairs < random*3/2
 }
 
 // PieceEnds reports whether a piece of a huge file ends behind this chunk.

@@ -3,6 +3,8 @@ package bounds
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
+	"os"
 	"testing"
 )
 
@@ -65,5 +67,22 @@ func TestKeyed(t *testing.T) {
 	}
 	if changed == 0 || changed == 256 {
 		t.Error("the end of a file does not decide")
+	}
+}
+
+func TestWeight(t *testing.T) {
+	text, err := os.ReadFile("bounds.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	noise := make([]byte, 5000)
+	_, _ = rand.NewChaCha8([32]byte{1}).Read(noise) // it never fails
+	for name, c := range map[string]struct {
+		b    []byte
+		want int
+	}{"text": {text, len(text)}, "noise": {noise, 4 * len(noise)}, "short": {noise[:1000], 1000}, "zeros": {make([]byte, 9000), 9000}, "empty": {nil, 0}} {
+		if got := Weight(c.b); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
 	}
 }

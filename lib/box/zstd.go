@@ -10,7 +10,7 @@ import (
 
 // window is how far back compression looks. Groups of small files and pages are
 // smaller, most chunks little larger; a larger one costs memory only.
-const window = 1 << 20
+const window = 4 << 20
 
 // workers is how many blobs are compressed, or decompressed, at a time; each
 // takes a few MB. More callers than that wait for each other.

@@ -124,7 +124,7 @@ func TestSegmentReads(t *testing.T) {
 		random func(*rand.Rand, *id.ID)
 		most   float64
 	}{"uniform": {uniform, 2.5}, "clustered": {clustered, 30}, "skewed": {skewed, 30}} {
-		lists := randomLists(5, 100, 2000, c.random)
+		lists := randomLists(5, 100, 1000, c.random)
 		data := mustEncode(t, lists)
 		src := &countReads{r: bytes.NewReader(data)}
 		s, err := OpenSegment(src, int64(len(data)), NewCache(1<<20))
@@ -135,7 +135,7 @@ func TestSegmentReads(t *testing.T) {
 		total := 0
 		const n = 300
 		for k := range n {
-			i := lists[k%len(lists)].Entries[r.IntN(2000)].ID
+			i := lists[k%len(lists)].Entries[r.IntN(1000)].ID
 			if k%3 == 0 {
 				c.random(r, &i)
 			}

@@ -491,6 +491,9 @@ func (e *Entry) check(seen uint64) error {
 		return fmt.Errorf("content: an entry with err %w", errField)
 	}
 	if e.Type == HardLink {
+		if e.Leader == "" {
+			return fmt.Errorf("leader: %w", ErrAbsent)
+		}
 		if err := CheckPath(e.Leader); err != nil {
 			return fmt.Errorf("leader: %w", err)
 		}

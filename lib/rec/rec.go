@@ -239,6 +239,20 @@ func (e *End) Warn(text string) {
 	}
 }
 
+// Follow puts what the stage before says in its end record in front of what e
+// says: warnings, the worst status, tables of names.
+func (e *End) Follow(before *End) {
+	own := *e
+	*e = *before
+	e.Status = max(before.Status, own.Status)
+	for _, text := range own.Warned {
+		e.Warn(text)
+	}
+	e.Warnings = before.Warnings + own.Warnings
+	e.Users = append(e.Users, own.Users...)
+	e.Groups = append(e.Groups, own.Groups...)
+}
+
 func (*Head) name() string    { return "head" }
 func (*Entry) name() string   { return "entry" }
 func (*Chunk) name() string   { return "chunk" }
@@ -276,7 +290,7 @@ func (e *FailError) Error() string { return fmt.Sprintf("%s failed: %s", e.Tool,
 // Text makes any string fit to be one of our own words: valid UTF-8 of at most
 // MaxText bytes.
 func Text(s string) string {
-	if len(s) > MaxText-8 {
+	if len(s) > MaxText {
 		s = s[:MaxText-8] + "…"
 	}
 	out := make([]rune, 0, len(s))
@@ -353,10 +367,10 @@ func limitOf(name string) int {
 
 // fields walks a map's pairs and calls fn with the index of each key in keys.
 // Keys that are not in keys are handed to other with their raw value; other may
-// be nil. In strict mode keys must come in the order of keys.
+// be nil. In strict mode keys must come in the order of keys, foreign ones last.
 func fields(c *wire.Cursor, keys []string, strict bool, fn func(k int), other func(key string, raw []byte)) (seen uint64) {
 	n := c.Map(1024)
-	last := -1
+	last, foreign := -1, false
 	for ; n > 0 && c.Err() == nil; n-- {
 		key := c.Str(256)
 		k := find(keys, last, key)
@@ -366,6 +380,7 @@ func fields(c *wire.Cursor, keys []string, strict bool, fn func(k int), other fu
 		case k < 0 && other != nil:
 			name := string(key)
 			other(name, c.Raw())
+			foreign = true
 			continue
 		case k < 0:
 			c.Fail(fmt.Errorf("key %q: %w", key, ErrUnknown))
@@ -373,7 +388,7 @@ func fields(c *wire.Cursor, keys []string, strict bool, fn func(k int), other fu
 		case seen&(1<<k) != 0:
 			c.Fail(fmt.Errorf("key %q: %w", key, ErrTwice))
 			return seen
-		case strict && k < last:
+		case strict && (k < last || foreign):
 			c.Fail(fmt.Errorf("key %q: out of order: %w", key, wire.ErrCanonical))
 			return seen
 		}

@@ -441,12 +441,19 @@ func (w *Writer) Tick(in *Reader, progress func() (files, bytes uint64)) {
 			quiet := !w.closed && w.err == nil && time.Since(w.last) >= TickEvery
 			w.mu.Unlock()
 			if quiet {
-				files, bytes := progress()
-				_ = w.Write(&Tick{files, bytes}) // the error stays in w
-				_ = w.Flush()
+				_ = w.Pulse(progress()) // the error stays in w
 			}
 		}
 	}(w.stop)
+}
+
+// Pulse sends a tick at once: a stage that hears from the one before passes the
+// sign of life on.
+func (w *Writer) Pulse(files, bytes uint64) error {
+	if err := w.Write(&Tick{files, bytes}); err != nil {
+		return err
+	}
+	return w.Flush()
 }
 
 // Mute keeps texts out of the stream's fail record: they can name files, and

@@ -18,7 +18,7 @@ import (
 const (
 	barrierTime  = 10 * time.Minute
 	barrierBytes = 64 << 30
-	barrierRows  = 512 << 10
+	barrierRows  = 256 << 10
 	// maxChecked bounds what is remembered of the metadata of a run; what is
 	// forgotten is checked again.
 	maxChecked = 1 << 20
@@ -261,7 +261,7 @@ func (p *Put) Commit() (id.ID, error) {
 		return id.ID{}, errors.New("the stream has no snapshot: there is nothing to commit")
 	}
 	if n := p.missing.Len(); n > 0 {
-		return s.ID, fmt.Errorf("%d blobs that the snapshot needs are %w: it was not committed", n, ErrMissing)
+		return s.ID, fmt.Errorf("the snapshot needs what is %w (blobs: %d): it was not committed", ErrMissing, n)
 	}
 	if err := p.barrier(); err != nil {
 		return s.ID, err

@@ -32,7 +32,7 @@ type dir struct {
 // until it is complete.
 func (t *Target) makeDir(parent *dir, e *rec.Entry) error {
 	d := &dir{parent: parent, path: e.Path, entry: e, fd: -1, refs: 1,
-		barred: parent.barred || e.Mode&0o100 == 0}
+		barred: parent.barred || e.Mode&0o500 != 0o500}
 	pfd, err := t.acquire(parent)
 	if err != nil {
 		return err

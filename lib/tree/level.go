@@ -6,7 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
-	"sort"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -44,17 +44,12 @@ type child struct {
 	err   error
 }
 
-func (l *level) bytes(i int) []byte { d := l.list[i]; return l.names[d.at : d.at+d.n] }
-func (l *level) name(i int) string  { return string(l.bytes(i)) }
+func (l *level) bytes(d dirent) []byte { return l.names[d.at : d.at+d.n] }
+func (l *level) name(i int) string     { return string(l.bytes(l.list[i])) }
 
-// Len, Less and Swap sort the names as bytes. That is path order: a name has
-// neither "/" nor NUL in it, so what is below a directory comes right behind it.
-func (l *level) Len() int           { return len(l.list) }
-func (l *level) Less(i, j int) bool { return bytes.Compare(l.bytes(i), l.bytes(j)) < 0 }
-func (l *level) Swap(i, j int)      { l.list[i], l.list[j] = l.list[j], l.list[i] }
-
-// read reads all names of a directory, through buf, and sorts them. With an
-// error the names up to it are there.
+// read reads all names of a directory, through buf, and sorts them as bytes. That
+// is path order: a name has neither "/" nor NUL in it, so what is below a
+// directory comes right behind it. With an error the names up to it are there.
 func (l *level) read(fd int, buf []byte) error {
 	var err error
 	for {
@@ -71,13 +66,9 @@ func (l *level) read(fd int, buf []byte) error {
 	if errors.Is(err, unix.ENOENT) { // removed while we stand in it
 		err = nil
 	}
-	slices.SortFunc(l.list, func(a, b dirent) int {
-		return bytes.Compare(l.names[a.at:a.at+a.n], l.names[b.at:b.at+b.n])
-	})
+	slices.SortFunc(l.list, func(a, b dirent) int { return bytes.Compare(l.bytes(a), l.bytes(b)) })
 	// A directory that changes while it is read may give a name twice.
-	l.list = slices.CompactFunc(l.list, func(a, b dirent) bool {
-		return bytes.Equal(l.names[a.at:a.at+a.n], l.names[b.at:b.at+b.n])
-	})
+	l.list = slices.CompactFunc(l.list, func(a, b dirent) bool { return bytes.Equal(l.bytes(a), l.bytes(b)) })
 	return err
 }
 
@@ -106,13 +97,15 @@ func (l *level) parse(b []byte) {
 
 // has reports whether the directory has that name.
 func (l *level) has(name string) bool {
-	_, found := sort.Find(len(l.list), func(i int) int { return bytes.Compare([]byte(name), l.bytes(i)) })
+	key := []byte(name)
+	_, found := slices.BinarySearchFunc(l.list, key, func(d dirent, key []byte) int { return bytes.Compare(l.bytes(d), key) })
 	return found
 }
 
 // stat looks at a batch of names from index at on and returns where the next
-// begins. It goes by inode: that is nearly how they lie on the disk.
-func (l *level) stat(fd, at int, w *walker) (next int, err error) {
+// begins, with so many workers at once. It goes by inode: that is nearly how
+// they lie on the disk.
+func (l *level) stat(fd, at, workers int) (next int) {
 	next = min(at+batchSize, len(l.list))
 	l.batch = slices.Grow(l.batch[:0], next-at)[:next-at]
 	l.order = slices.Grow(l.order[:0], next-at)[:next-at]
@@ -120,14 +113,24 @@ func (l *level) stat(fd, at int, w *walker) (next int, err error) {
 		l.order[i] = int32(at + i)
 	}
 	slices.SortFunc(l.order, func(a, b int32) int { return cmp.Compare(l.list[a].ino, l.list[b].ino) })
-	for _, i := range l.order {
-		c := &l.batch[int(i)-at]
-		c.index = int(i)
-		if c.err = statRaw(fd, &l.names[l.list[i].at], &w.x); c.err == nil {
-			c.st.set(&w.x)
+	part := func(order []int32) {
+		var x unix.Statx_t
+		for _, i := range order {
+			c := &l.batch[int(i)-at]
+			c.index = int(i)
+			if c.err = statRaw(fd, &l.names[l.list[i].at], &x); c.err == nil {
+				c.st.set(&x)
+			}
 		}
 	}
-	return next, nil
+	var wg sync.WaitGroup
+	n := len(l.order)
+	for i := 1; i < workers; i++ {
+		wg.Go(func() { part(l.order[n*i/workers : n*(i+1)/workers]) })
+	}
+	part(l.order[:n/workers])
+	wg.Wait()
+	return next
 }
 
 // keepNames is how much memory for names a level keeps for the next directory.

@@ -267,5 +267,9 @@ func (f *File) seek(off int64, whence int) (int64, error) {
 // mixed says which two sources cannot be stored in one tree.
 func mixed(a, b rec.Root) error {
 	name := func(r rec.Root) string { return rec.Quote(strings.TrimSuffix(r.Dir, "/") + "/" + r.Path) }
-	return fmt.Errorf("%s and %s %w", name(a), name(b), ErrMixed)
+	both := top(a.Path)
+	if both == "" {
+		both = "."
+	}
+	return fmt.Errorf("%s and %s %w %s", name(a), name(b), ErrMixed, rec.Quote(both))
 }

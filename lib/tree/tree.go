@@ -29,8 +29,9 @@ import (
 // wrapped as they are: errors.Is(err, fs.ErrNotExist) works.
 var (
 	// ErrMixed is returned by Resolve and OpenRoots for sources in different
-	// directories that would store the same path.
-	ErrMixed = errors.New("would be stored under the same name")
+	// directories that would store the same path or have a stored parent in
+	// common.
+	ErrMixed = errors.New("come from different directories and would both be stored at or below")
 	// ErrOutside is returned by Source for a path at or below no root.
 	ErrOutside = errors.New("not at or below a source")
 	// ErrReplaced is returned by File.Same, and by Target when somebody put

@@ -3,6 +3,7 @@ package tree
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -47,11 +48,8 @@ type Reporter interface {
 // file with further names still unseen its path.
 func Walk(roots []rec.Root, o Options, visit func(*rec.Entry) error) error {
 	w := &walker{Options: o, visit: visit, rootfd: -1, links: links{}, dents: make([]byte, 64<<10), link: make([]byte, 512)}
-	defer func() {
-		if w.rootfd >= 0 {
-			closeFD(w.rootfd)
-		}
-	}()
+	w.ahead = newAhead()
+	defer w.leaveRoot()
 	var before rec.Root
 	for i, r := range roots {
 		if i > 0 && rec.ComparePaths(before.Path, r.Path) >= 0 {
@@ -83,18 +81,25 @@ type walker struct {
 	rootfd int // of the root's Dir
 	stack  []*level
 	nopen  int
+	ahead  *ahead
 	dents  []byte // from the system
 	link   []byte
-	x      unix.Statx_t
 }
 
 func (w *walker) changeRoot(dir string) error {
-	if w.rootfd >= 0 {
-		closeFD(w.rootfd)
-	}
+	w.leaveRoot()
 	var err error
 	w.rootfd, err = openRoot(dir)
+	w.ahead.begin(w.rootfd)
 	return err
+}
+
+func (w *walker) leaveRoot() {
+	if w.rootfd >= 0 {
+		w.ahead.end()
+		closeFD(w.rootfd)
+		w.rootfd = -1
+	}
 }
 
 // root walks one root. Those of its parents that are parents of before too have
@@ -137,7 +142,7 @@ func (w *walker) parent(path string) (done bool, err error) {
 	st.entry(&w.e)
 	w.e.Path = path
 	if w.Attributes {
-		w.attributes(w.rootfd, path, openBeneath)
+		w.attributes(attributesAt(openBeneath, w.rootfd, path, rec.Dir))
 	}
 	return false, w.visit(&w.e)
 }
@@ -216,7 +221,7 @@ func (w *walker) try(dirfd int, path, name string, st *Stat, top bool) (again bo
 		}
 	}
 	if w.Attributes {
-		w.attributes(dirfd, name, openAt)
+		w.attributes(attributesAt(openAt, dirfd, name, st.Type))
 	}
 	return false, w.visit(e)
 }
@@ -231,9 +236,6 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 		w.Report.Vanished(path)
 		return false, nil
 	case err != nil:
-		if w.Attributes {
-			w.attributes(dirfd, name, openAt)
-		}
 		w.fault(op("open directory", err))
 		return false, w.visit(&w.e)
 	}
@@ -243,7 +245,7 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 		w.fault(op("read directory", err))
 	}
 	if w.Attributes {
-		w.attributes(dirfd, name, openAt)
+		w.attributes(attributes(fd))
 	}
 	if err := w.visit(&w.e); err != nil {
 		return false, err
@@ -260,7 +262,10 @@ func (w *walker) children(l *level) error {
 	for at := 0; at < len(l.list); {
 		fd, err := w.fd(l)
 		if err == nil {
-			at, err = l.stat(fd, at, w)
+			workers := w.ahead.workers(len(l.list) - at)
+			begun := time.Now()
+			at = l.stat(fd, at, workers)
+			w.ahead.after(time.Since(begun)*time.Duration(workers), l)
 		}
 		if err != nil {
 			w.Report.Warn(l.path, op("open directory again", err))
@@ -293,8 +298,7 @@ func (w *walker) fault(err error) {
 }
 
 // attributes adds extended attributes and flags to the entry at hand.
-func (w *walker) attributes(dirfd int, name string, open func(int, string, int) (int, error)) {
-	xs, flags, err := attributesAt(open, dirfd, name, w.e.Type)
+func (w *walker) attributes(xs []rec.XAttr, flags uint32, err error) {
 	switch {
 	case err == nil:
 		w.e.XAttrs, w.e.Flags = xs, flags

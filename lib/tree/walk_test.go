@@ -10,161 +10,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"preserve/lib/rec"
 )
-
-// oddNames are names that programs have stumbled over.
-var oddNames = []string{
-	"a", "a-b", "a.b", "a b", "-rf", "--", "*", "new\nline", "\xff\xfe", "ünïcode", "'", `"`, `\`, "\x01", "~", "...", "$HOME",
-	strings.Repeat("n", 255), ".hidden", "A", "%s", "\t",
-}
-
-// oddTree makes a tree with one of everything that the user may make.
-func oddTree(t testing.TB, dir string) {
-	t.Helper()
-	must(t, os.MkdirAll(dir, 0o755))
-	for i, n := range oddNames {
-		write(t, filepath.Join(dir, "names", n), n)
-		write(t, filepath.Join(dir, "dirs", n, "in", "x"), n)
-		must(t, os.Symlink(n, filepath.Join(dir, "dirs", n, "link")))
-		write(t, filepath.Join(dir, "a", fmt.Sprint(i)), "x")
-	}
-	for _, n := range []string{"a-b", "a.b", "a", "a0"} {
-		write(t, filepath.Join(dir, "order", n, "b"), n)
-		write(t, filepath.Join(dir, "order", n+"-"), n)
-	}
-	must(t, os.MkdirAll(filepath.Join(dir, "empty"), 0o711))
-	must(t, os.MkdirAll(filepath.Join(dir, strings.Repeat("d/", 40)), 0o755))
-	must(t, os.Symlink(strings.Repeat("x", 4000), filepath.Join(dir, "longlink")))
-	must(t, unix.Mkfifo(filepath.Join(dir, "fifo"), 0o640))
-	must(t, unix.Mknod(filepath.Join(dir, "socket"), unix.S_IFSOCK|0o755, 0))
-	for i, n := range []string{"links/one", "links/two", "alink", "zlink"} {
-		if p := filepath.Join(dir, n); i == 0 {
-			write(t, p, "shared")
-		} else {
-			must(t, os.Link(filepath.Join(dir, "links/one"), p))
-		}
-	}
-	must(t, os.Symlink("nowhere", filepath.Join(dir, "links/sym")))
-	must(t, unix.Linkat(unix.AT_FDCWD, filepath.Join(dir, "links/sym"), unix.AT_FDCWD, filepath.Join(dir, "links/sym2"), 0))
-	holes(t, filepath.Join(dir, "holes"))
-	for n, mtime := range map[string]unix.Timespec{
-		"times/old": {Sec: -1234567890, Nsec: 999_999_999}, "times/new": {Sec: 4_000_000_000, Nsec: 1}, "times/zero": {},
-		"times/before": {Sec: -1, Nsec: 1},
-	} {
-		p := filepath.Join(dir, n)
-		write(t, p, n)
-		must(t, unix.UtimesNanoAt(unix.AT_FDCWD, p, []unix.Timespec{mtime, mtime}, 0))
-	}
-	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(dir, "longlink"),
-		[]unix.Timespec{{}, {Sec: 5, Nsec: 6}}, unix.AT_SYMLINK_NOFOLLOW))
-	for _, m := range []uint32{0o000, 0o400, 0o111, 0o4755, 0o2755, 0o1777, 0o7777} {
-		if m&0o400 == 0 && os.Geteuid() != 0 {
-			continue // not to be read
-		}
-		p := filepath.Join(dir, "modes", fmt.Sprintf("%04o", m))
-		write(t, p, "m")
-		must(t, unix.Chmod(p, m))
-	}
-	must(t, unix.Setxattr(filepath.Join(dir, "a"), "user.dir", []byte{0, 255}, 0))
-	must(t, unix.Setxattr(filepath.Join(dir, "alink"), "user.z", nil, 0))
-	must(t, unix.Setxattr(filepath.Join(dir, "alink"), "user.big", make([]byte, 3000), 0))
-	must(t, unix.Chmod(filepath.Join(dir, "order"), 0o2771))
-	must(t, unix.UtimesNanoAt(unix.AT_FDCWD, filepath.Join(dir, "order"), []unix.Timespec{{}, {Sec: 1, Nsec: 2}}, 0))
-}
-
-func holes(t testing.TB, path string) {
-	t.Helper()
-	f, err := os.Create(path)
-	must(t, err)
-	defer f.Close()
-	for _, off := range []int64{1 << 20, 5 << 20, 5<<20 + 4096} {
-		_, err = f.WriteAt([]byte("data"), off)
-		must(t, err)
-	}
-	must(t, f.Truncate(16<<20))
-}
-
-// specialTree adds what only root can make.
-func specialTree(t testing.TB, dir string) {
-	t.Helper()
-	p := func(n string) string { return filepath.Join(dir, "special", n) }
-	must(t, os.MkdirAll(p(""), 0o755))
-	must(t, unix.Mknod(p("null"), unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))))
-	must(t, unix.Mknod(p("big"), unix.S_IFCHR|0o600, int(unix.Mkdev(300, 70000))))
-	must(t, unix.Mknod(p("disk"), unix.S_IFBLK|0o660, int(unix.Mkdev(7, 200))))
-	for i, n := range []string{"file", "setuid", "dir/", "fifo", "socket", "link"} {
-		q := p(n)
-		switch n {
-		case "dir/":
-			must(t, os.Mkdir(q, 0o755))
-		case "fifo":
-			must(t, unix.Mkfifo(q, 0o600))
-		case "socket":
-			must(t, unix.Mknod(q, unix.S_IFSOCK|0o600, 0))
-		case "link":
-			must(t, os.Symlink("x", q))
-		default:
-			write(t, q, n)
-		}
-		q = strings.TrimSuffix(q, "/")
-		must(t, os.Lchown(q, 1000+i, 4294967294))
-		must(t, unix.Lsetxattr(q, "trusted.t", []byte(n), 0))
-		must(t, unix.Lsetxattr(q, "security.s", []byte{1, 0, 2}, 0))
-	}
-	must(t, os.Lchown(p("null"), 4294967294, 7))
-	must(t, unix.Lsetxattr(p("null"), "trusted.dev", []byte("n"), 0))
-	must(t, unix.Chmod(p("setuid"), 0o6751))
-	capability := []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-	must(t, unix.Setxattr(p("file"), xattrCapability, capability, 0))
-	acl := []byte{2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 232, 3, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255,
-		16, 0, 6, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255}
-	must(t, unix.Setxattr(p("file"), "system.posix_acl_access", acl, 0))
-	must(t, unix.Setxattr(p("dir"), "system.posix_acl_access", acl, 0))
-	must(t, unix.Setxattr(p("dir"), xattrDefaultACL, acl, 0))
-	for n, flags := range map[string]uint32{
-		"immutable": flagImmutable | flagNoDump, "append": flagAppend, "frozen/": flagImmutable | flagNoAtime, "sync/": flagSync | flagDirSync,
-	} {
-		q := p(n)
-		if strings.HasSuffix(n, "/") {
-			write(t, filepath.Join(q, "in"), n)
-		} else {
-			write(t, q, n)
-			must(t, os.Link(q, p("another-"+n)))
-		}
-		setTestFlags(t, q, flags)
-		t.Cleanup(func() { setTestFlags(t, q, 0) })
-	}
-}
-
-func setTestFlags(t testing.TB, path string, flags uint32) {
-	t.Helper()
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return // removed by the test
-	}
-	defer unix.Close(fd)
-	all, err := allFlags(fd)
-	must(t, err)
-	if err := writeFlags(fd, all&^SettableFlags|flags); err != nil {
-		t.Logf("%s: inode flags %s: %v", path, FlagNames(flags), err)
-	}
-}
-
-// thaw lets what was restored be removed.
-func thaw(t testing.TB, dir string) {
-	t.Cleanup(func() {
-		_ = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-			if err == nil && (d.Type().IsRegular() || d.IsDir()) {
-				setTestFlags(t, p, 0)
-			}
-			return nil
-		})
-	})
-}
 
 // slowWalk is what Walk must return, by the standard library.
 func slowWalk(t testing.TB, dir string) []*rec.Entry {
@@ -404,6 +255,22 @@ func TestWalkVanished(t *testing.T) {
 	slices.Sort(r.vanished)
 	if !slices.Equal(got, []string{"", "a", "d", "e"}) || !slices.Equal(r.vanished, []string{"b", "c"}) || len(r.warned) > 0 {
 		t.Fatalf("%q, %+v", got, r)
+	}
+}
+
+// TestWalkAhead lets helpers look ahead, and change nothing.
+func TestWalkAhead(t *testing.T) {
+	dir := tmp(t)
+	oddTree(t, filepath.Join(dir, "x"))
+	oddTree(t, filepath.Join(dir, "y"))
+	roots := []rec.Root{{Dir: filepath.Join(dir, "y"), Path: "dirs"}, {Dir: dir, Path: "x"}}
+	want := stripped(walk(t, roots, false))
+	defer func(d time.Duration) { coldAfter = d }(coldAfter)
+	coldAfter = 0
+	for range 10 {
+		if got := stripped(walk(t, roots, false)); !slices.Equal(got, want) {
+			t.Fatalf("%d entries, want %d", len(got), len(want))
+		}
 	}
 }
 

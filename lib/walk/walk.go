@@ -65,6 +65,8 @@ type Sink interface {
 	// Gap says that a page is missing: entries from first on, up to but not
 	// including next (all that remain if next is nil), are unknown.
 	Gap(first page.Key, next *page.Key, i id.ID) error
+	// End is the stream's last record.
+	End(e *rec.End) error
 	// Orphan says that an entry cannot be used since a page is missing.
 	Orphan(e *rec.Entry) error
 }
@@ -117,6 +119,9 @@ func Run(in *rec.Reader, open *box.Opener, o Options, sink Sink) error {
 	if head.Order != rec.Down {
 		return fmt.Errorf("%w: this is a sealed stream in order %q, and reading needs order %q: the output of pv-get REPO ID", ErrOrder, head.Order, rec.Down)
 	}
+	if head.Meta && !o.MetaOnly {
+		return fmt.Errorf("%w: it was asked for without file contents (pv-get --meta)", ErrIncomplete)
+	}
 	w.meta = head.Meta
 	w.data = par.New(runtime.GOMAXPROCS(0), 64, inFlight, w.openData, func(*datum) error { return nil })
 	err = w.run()
@@ -142,6 +147,8 @@ func (w *walker) run() error {
 			err = w.blob(v)
 		case *rec.Missing:
 			err = w.missing(v.ID)
+		case *rec.End:
+			err = w.sink.End(v)
 		case *rec.Stored, *rec.Toc:
 			err = fmt.Errorf("%w: a record of a pack", ErrUnexpected)
 		}

@@ -132,6 +132,12 @@ func (r *recorder) Missing(p *Page, ref int, _ id.ID) error {
 func (r *recorder) Gap(first page.Key, next *page.Key, _ id.ID) error {
 	return r.note("gap %s %v", first, next)
 }
+func (r *recorder) End(e *rec.End) error {
+	if e.Status != 0 {
+		return r.note("end %d", e.Status)
+	}
+	return nil
+}
 func (r *recorder) Orphan(e *rec.Entry) error { return r.note("orphan %s", page.KeyOf(e)) }
 
 func (m *maker) run(o Options) ([]string, error) {
@@ -251,6 +257,20 @@ func TestRefused(t *testing.T) {
 		if err == nil || c.want != nil && !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+	}
+}
+
+// A stream without file contents proves nothing about them.
+func TestMetaIsNotAll(t *testing.T) {
+	m := newMaker(t, 1)
+	tr := m.tree()
+	m.recs[0] = &rec.Head{Kind: rec.Sealed, Order: rec.Down, Meta: true}
+	m.add(tr.snap, tr.root, tr.p1, tr.p2)
+	if _, err := m.run(Options{}); !errors.Is(err, ErrIncomplete) {
+		t.Error(err)
+	}
+	if _, err := m.run(Options{MetaOnly: true}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"unicode/utf8"
 
 	"github.com/vmihailenco/msgpack/v5"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
@@ -232,15 +233,20 @@ func headerLen(n int) int {
 	return 5
 }
 
-// Str reads one of our own words, at most limit bytes. The result is a part of
-// the input.
+// Str reads one of our own words, at most limit bytes of UTF-8. The result is a
+// part of the input.
 func (c *Cursor) Str(limit int) []byte {
 	code := c.peek()
 	if !msgpcode.IsFixedString(code) && code != msgpcode.Str8 && code != msgpcode.Str16 && code != msgpcode.Str32 {
 		c.wrong("a string", code)
 		return nil
 	}
-	return c.bytes(limit, 32)
+	b := c.bytes(limit, 32)
+	if c.err == nil && !utf8.Valid(b) {
+		c.err = fmt.Errorf("%w: a string that is not UTF-8", ErrType)
+		return nil
+	}
+	return b
 }
 
 // Bin reads bytes, at most limit. The result is a part of the input.
@@ -296,6 +302,10 @@ func (c *Cursor) Uint(limit uint64) uint64 {
 				return 0
 			}
 			return uint64(n)
+		}
+		if code >= 0xe0 {
+			c.Fail(fmt.Errorf("%w: a negative number", ErrType))
+			return 0
 		}
 		c.wrong("a number", code)
 		return 0
@@ -386,12 +396,12 @@ func (c *Cursor) IsNil() bool {
 // NextIsBin reports whether the next value is bin.
 func (c *Cursor) NextIsBin() bool { return msgpcode.IsBin(c.peek()) }
 
-// Raw reads one value of any type and returns its bytes, a part of the input.
-// Nesting deeper than MaxDepth, extension types and, in strict mode, long
+// Raw reads one value inside a record, of any type, and returns its bytes, a
+// part of the input. Nesting deeper than MaxDepth, extension types and, in strict mode, long
 // forms are errors.
 func (c *Cursor) Raw() []byte {
 	start := c.Pos()
-	c.skip(0)
+	c.skip(1)
 	if c.err != nil {
 		return nil
 	}
@@ -400,13 +410,13 @@ func (c *Cursor) Raw() []byte {
 
 func (c *Cursor) skip(depth int) {
 	code := c.peek()
-	if depth > MaxDepth {
+	left := c.r.Len()
+	if depth >= MaxDepth && (msgpcode.IsFixedMap(code) || msgpcode.IsFixedArray(code) || code >= msgpcode.Array16 && code <= msgpcode.Map32) {
 		c.Fail(fmt.Errorf("nesting: %w of %d", ErrLimit, MaxDepth))
 	}
 	if c.err != nil {
 		return
 	}
-	left := c.r.Len()
 	switch {
 	case msgpcode.IsFixedMap(code), code == msgpcode.Map16, code == msgpcode.Map32:
 		for n := 2 * c.Map(left); n > 0 && c.err == nil; n-- {

@@ -25,7 +25,7 @@ type assembler struct {
 	cutter *cdc.Cutter
 	max    int // bytes of the largest chunk
 	bounds *bounds.Bounds
-	end    rec.End // the stage before's
+	end    rec.End // with our own warnings
 
 	// The page.
 	entries []*rec.Entry
@@ -45,9 +45,10 @@ type assembler struct {
 
 // A group is small files of one owner in one chunk.
 type group struct {
-	uid  uint32
-	data []byte
-	uses []use
+	uid    uint32
+	data   []byte
+	weight int // see bounds.Weight
+	uses   []use
 }
 
 // A use is an extent that waits for its chunk's number.
@@ -206,13 +207,15 @@ func (a *assembler) cut() error {
 
 // small adds a small file to the group of its owner.
 func (a *assembler) small(f *file) error {
-	g, err := a.group(f.entry.UID, len(f.data))
+	weight := bounds.Weight(f.data)
+	g, err := a.group(f.entry.UID, weight)
 	if err != nil {
 		return err
 	}
 	e := f.entry
 	base := len(g.data)
 	g.data = append(g.data, f.data...)
+	g.weight += weight
 	pos := int64(0)
 	for _, s := range f.segs {
 		if s.off > pos {
@@ -227,20 +230,20 @@ func (a *assembler) small(f *file) error {
 		e.Extents = append(e.Extents, rec.Extent{Hole: true, Len: e.Size - uint64(pos)})
 	}
 	a.add(e)
-	if len(g.data) >= bounds.GroupMin && a.bounds.GroupEnds(f.data) {
+	if g.weight >= bounds.GroupMin && a.bounds.GroupEnds(f.data) {
 		return a.closeGroup(len(a.groups) - 1)
 	}
 	return nil
 }
 
-// group returns the owner's open group, with room for n bytes, as the last of
-// groups, which are in order of use.
-func (a *assembler) group(uid uint32, n int) (*group, error) {
+// group returns the owner's open group, with room for a file of that weight, as
+// the last of groups, which are in order of use.
+func (a *assembler) group(uid uint32, weight int) (*group, error) {
 	for i, g := range a.groups {
 		if g.uid != uid {
 			continue
 		}
-		if len(g.data)+n > bounds.GroupMax {
+		if g.weight+weight > bounds.GroupMax {
 			if err := a.closeGroup(i); err != nil {
 				return nil, err
 			}
@@ -270,13 +273,15 @@ func (a *assembler) closeGroup(i int) error {
 	return err
 }
 
-// finish ends the last page and the stream.
-func (a *assembler) finish() error {
+// finish ends the last page and the stream. before is the end record of the
+// stage before.
+func (a *assembler) finish(before *rec.End) error {
 	if len(a.entries) > 0 {
 		if err := a.cut(); err != nil {
 			return err
 		}
 	}
+	a.end.Follow(before)
 	a.end.Entries, a.end.Bytes = a.files.Load(), a.length.Load()
 	a.env.Log.Debug(fmt.Sprintf("%d entries, %d bytes", a.end.Entries, a.end.Bytes))
 	return a.out.Write(&a.end)

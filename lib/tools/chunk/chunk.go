@@ -68,7 +68,7 @@ func Run(env *tool.Env) error {
 func run(env *tool.Env, keyFile string, in *rec.Reader, out *rec.Writer) error {
 	k, warning, err := key.Load(keyFile)
 	if warning != "" {
-		env.Warn("%s", warning)
+		env.Say("%s", warning)
 	}
 	if err != nil {
 		return err
@@ -101,25 +101,25 @@ func run(env *tool.Env, keyFile string, in *rec.Reader, out *rec.Writer) error {
 	a := newAssembler(env, r, out, cutter, p.Max, bounds.New(group.Bytes(), page.Bytes()))
 	out.Tick(in, a.progress)
 	m := par.New(readers, ahead, inFlight, r.prepare, a.take)
-	err = feed(in, out, m, a)
+	before, err := feed(in, out, m, a)
 	if cerr := m.Close(); cerr != nil {
 		return cerr
 	}
 	if err != nil {
 		return err
 	}
-	return a.finish()
+	return a.finish(before)
 }
 
-// feed hands entries over in order until the end record came.
-func feed(in *rec.Reader, out *rec.Writer, m *par.Map[*rec.Entry, *file], a *assembler) error {
+// feed hands entries over in order until the end record came, which it returns.
+func feed(in *rec.Reader, out *rec.Writer, m *par.Map[*rec.Entry, *file], a *assembler) (before *rec.End, err error) {
 	for {
 		v, err := in.Next()
 		if err == io.EOF {
-			return nil
+			return before, nil
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		switch v := v.(type) {
 		case *rec.Entry:
@@ -130,11 +130,14 @@ func feed(in *rec.Reader, out *rec.Writer, m *par.Map[*rec.Entry, *file], a *ass
 			err = m.Put(v, weight)
 		case *rec.Names, *rec.Note:
 			err = out.Write(v)
+		case *rec.Tick:
+			files, bytes := a.progress()
+			err = out.Pulse(files, bytes)
 		case *rec.End:
-			a.end = *v
+			before = v
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
 }

@@ -84,7 +84,7 @@ func scanned(t *testing.T, dir string, edit func(*rec.Entry)) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
-	put(&rec.End{Users: []rec.Name{{ID: 0, Name: "root"}}})
+	put(&rec.End{Users: []rec.Name{{ID: 0, Name: "root"}}, Status: 3, Warnings: 1, Warned: []string{"of the scan"}})
 	return b.Bytes()
 }
 
@@ -297,7 +297,7 @@ func TestPieces(t *testing.T) {
 	if err := a.take(f); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.finish(); err != nil {
+	if err := a.finish(&rec.End{}); err != nil {
 		t.Fatal(err)
 	}
 	c := parse(t, out.Bytes())
@@ -331,7 +331,7 @@ func TestAfterTheScan(t *testing.T) {
 	write(t, in("replaced"), []byte("another file"))
 	write(t, in("grows"), []byte("old grows and more"))
 	c, _, stderr, status := chunked(t, stream)
-	if status != 3 || c.end.Status != 3 || c.end.Warnings != 2 {
+	if status != 3 || c.end.Status != 3 || c.end.Warnings != 3 || c.end.Warned[0] != "of the scan" {
 		t.Errorf("status %d, end %+v", status, c.end)
 	}
 	for name, want := range map[string]string{"stays": "old stays", "replaced": "another file", "grows": "old grows and more", "z-lead2": "old z-lead"} {

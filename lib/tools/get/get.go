@@ -166,7 +166,9 @@ func withStream(env *tool.Env, dir string, h rec.Head, so store.Options, work fu
 	if err := o.w.Write(&h); err != nil {
 		return err
 	}
-	o.w.Tick(nil, func() (files, bytes uint64) { return o.blobs.Load(), o.bytes.Load() })
+	if h.Order != rec.Asked { // there it waits for its input
+		o.w.Tick(nil, func() (files, bytes uint64) { return o.blobs.Load(), o.bytes.Load() })
+	}
 	repo, err := store.Open(dir, so)
 	if err == nil {
 		err = work(o, repo)

@@ -164,7 +164,7 @@ func (l *loop) heal() error {
 }
 
 func (l *loop) added() string {
-	return fmt.Sprintf("%d blobs added, %d were there; no snapshot was committed", l.healed, l.p.Count.Had)
+	return fmt.Sprintf("blobs added: %d, there before: %d; no snapshot was committed", l.healed, l.p.Count.Had)
 }
 
 // each calls blob with every blob of the input and returns the last end record,

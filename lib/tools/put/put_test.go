@@ -185,7 +185,7 @@ func TestMissingIsPrinted(t *testing.T) {
 	left := tree.Blobs[0]
 	some := &storetest.Tree{Session: tree.Session, Blobs: tree.Blobs[1:]}
 	r := runPut(upStream(t, some), dir)
-	if r.status != 1 || r.out != "missing "+left.ID.String()+"\n" || strings.Count(r.err, "\n") != 1 || !strings.Contains(r.err, "1 blobs that the snapshot needs are missing") {
+	if r.status != 1 || r.out != "missing "+left.ID.String()+"\n" || strings.Count(r.err, "\n") != 1 || !strings.Contains(r.err, "the snapshot needs what is missing in the repository (blobs: 1)") {
 		t.Fatalf("%+v", r)
 	}
 	if r := runPut(upStream(t, tree), "-v", dir); r.status != 0 || !strings.Contains(r.err, "1 new blobs") {
@@ -248,11 +248,11 @@ func TestLoose(t *testing.T) {
 		packs = append(packs, b...)
 	}
 	r := runPut(packs[:len(packs)-1], dir)
-	if r.status != 1 || r.out != "" || !strings.Contains(r.err, rec.ErrCut.Error()) || !strings.Contains(r.err, fmt.Sprintf("%d blobs added, 0 were there", len(tree.Blobs))) {
+	if r.status != 1 || r.out != "" || !strings.Contains(r.err, rec.ErrCut.Error()) || !strings.Contains(r.err, fmt.Sprintf("blobs added: %d, there before: 0", len(tree.Blobs))) {
 		t.Fatalf("%+v", r)
 	}
 	r = runPut(packs, dir)
-	if r.status != 0 || r.out != "" || !strings.Contains(r.err, fmt.Sprintf("0 blobs added, %d were there", len(tree.Blobs))) {
+	if r.status != 0 || r.out != "" || !strings.Contains(r.err, fmt.Sprintf("blobs added: 0, there before: %d", len(tree.Blobs))) {
 		t.Fatalf("%+v", r)
 	}
 	if snapshots(dir) != 0 {
@@ -297,7 +297,7 @@ func TestHealFromAnother(t *testing.T) {
 		t.Fatal(r.status, r.err)
 	}
 	r = runPut([]byte(r.out), a)
-	if r.status != 3 || r.out != "" || !strings.Contains(r.err, "1 blobs added") || !strings.Contains(r.err, "missing where the stream was made") {
+	if r.status != 3 || r.out != "" || !strings.Contains(r.err, "blobs added: 1,") || !strings.Contains(r.err, "missing where the stream was made") {
 		t.Fatalf("%+v", r)
 	}
 	if r := run("pv-get", get.Run, nil, a, tree.Snapshot().ID.String()); r.status != 0 {

@@ -89,11 +89,14 @@ func TestStream(t *testing.T) {
 	write(t, filepath.Join(dir, "a/b"), "12345")
 	write(t, filepath.Join(dir, "a-b"), "1")
 	write(t, filepath.Join(dir, "c/d"), "")
+	if err := os.Link(filepath.Join(dir, "a-b"), filepath.Join(dir, "a/c")); err != nil {
+		t.Fatal(err)
+	}
 	s := run(t, "-C", dir, "a", "a-b", "c/d")
 	if s.status != 0 || s.stderr != "" {
 		t.Fatalf("status %d, %s", s.status, s.stderr)
 	}
-	if want := []string{"a", "a/b", "a-b", "c", "c/d"}; !slices.Equal(s.paths, want) {
+	if want := []string{"a", "a/b", "a/c", "a-b", "c", "c/d"}; !slices.Equal(s.paths, want) {
 		t.Errorf("%q", s.paths)
 	}
 	host, _ := os.Hostname()
@@ -101,7 +104,7 @@ func TestStream(t *testing.T) {
 		!slices.Equal(s.head.Roots, []rec.Root{{Dir: dir, Path: "a"}, {Dir: dir, Path: "a-b"}, {Dir: dir, Path: "c/d"}}) {
 		t.Errorf("%+v", s.head)
 	}
-	if e := s.end; e.Status != 0 || e.Entries != 5 || e.Bytes != 6 || e.Warnings != 0 {
+	if e := s.end; e.Status != 0 || e.Entries != 6 || e.Bytes != 6 || e.Warnings != 0 {
 		t.Errorf("%+v", e)
 	}
 	if e := s.es["a/b"]; e.Size != 5 || e.Type != rec.File || e.Ino == 0 || (e.CTime == rec.Time{}) {

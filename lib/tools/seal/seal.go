@@ -90,7 +90,7 @@ func Run(env *tool.Env) error {
 	}
 	k, warning, err := key.Load(o.key)
 	if warning != "" {
-		env.Warn("%s", warning)
+		env.Say("%s", warning)
 	}
 	if err != nil {
 		return refuse(stdout, env, err)

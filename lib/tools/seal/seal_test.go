@@ -158,6 +158,8 @@ type counter struct {
 
 func (c *counter) Snapshot(id.ID, *snap.Snapshot) error { return nil }
 
+func (c *counter) End(*rec.End) error { return nil }
+
 func (c *counter) Page(p *walk.Page) error {
 	for _, e := range p.Entries {
 		if e.CTime != (rec.Time{}) || e.Ino != 0 || e.Dev != 0 {

@@ -19,7 +19,7 @@ import (
 )
 
 // inFlight bounds the bytes of chunks between reading and writing.
-const inFlight = 8 << 20
+const inFlight = 10 << 20
 
 // An item goes through the parallel map: a chunk, or the entries of a page.
 type item struct {
@@ -120,6 +120,8 @@ func (s *sealer) read(m *par.Map[*item, *item]) error {
 		case *rec.Names:
 			s.names.Users = append(s.names.Users, v.Users...)
 			s.names.Groups = append(s.names.Groups, v.Groups...)
+		case *rec.Tick:
+			err = s.out.Pulse(s.progress())
 		case *rec.End:
 			s.end = v
 			s.names.Users = append(s.names.Users, v.Users...)

@@ -52,8 +52,8 @@ type restorer struct {
 
 // An output is a file on its way.
 type output struct {
-	path string
-	node *tree.Node
+	first *rec.Entry
+	node  *tree.Node
 
 	mu     sync.Mutex
 	out    *tree.Out
@@ -110,21 +110,22 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 	if e.Off > 0 {
 		return r.piece(e, uses)
 	}
-	if e.Err != "" && e.Type == rec.File {
-		r.env.Warn("%s: was stored without content (%s) and is not restored", rec.Quote(e.Path), e.Err)
-		return nil, nil
-	}
 	node, err := r.target.Begin(e)
 	if err != nil || node == nil {
-		return nil, r.lenient(err)
+		return nil, r.lenient(e, err)
+	}
+	if e.Err != "" && e.Type == rec.File {
+		r.env.Warn("%s: was stored without content (%s) and is not restored", rec.Quote(e.Path), e.Err)
+		node.Skip()
+		return nil, nil
 	}
 	if e.Type != rec.File {
-		return nil, r.lenient(node.Make())
+		return nil, r.lenient(e, node.Make())
 	}
 	if e.Inconsistent {
 		r.env.Notice("%s: changed while it was backed up", rec.Quote(e.Path))
 	}
-	f := &output{path: e.Path, node: node}
+	f := &output{first: e, node: node}
 	if e.More {
 		r.huge = f
 		f.due.Store(uses + 1)
@@ -159,11 +160,15 @@ func (r *restorer) piece(e *rec.Entry, uses int64) (*output, error) {
 	return f, r.done(f)
 }
 
-// lenient turns a warning about one entry into a message.
-func (r *restorer) lenient(err error) error {
+// lenient turns what concerns one entry only into a message.
+func (r *restorer) lenient(e *rec.Entry, err error) error {
 	var w *tree.Warning
-	if errors.As(err, &w) {
+	switch {
+	case errors.As(err, &w):
 		r.env.Warn("%s", w)
+		return nil
+	case errors.Is(err, tree.ErrLeader):
+		r.env.Warn("%s: link to %s: %s", rec.Quote(e.Path), rec.Quote(e.Leader), tree.ErrLeader)
 		return nil
 	}
 	return err
@@ -195,7 +200,7 @@ func (r *restorer) write(f *output, data []byte, at int64) error {
 			f.failed = true
 			f.node = nil
 			f.mu.Unlock()
-			return r.lenient(err)
+			return r.lenient(f.first, err)
 		}
 		f.out = out
 	}
@@ -205,7 +210,7 @@ func (r *restorer) write(f *output, data []byte, at int64) error {
 		return nil
 	}
 	if _, err := out.WriteAt(data, at); err != nil {
-		return fmt.Errorf("%s: %w", rec.Quote(f.path), err)
+		return fmt.Errorf("%s: %w", rec.Quote(f.first.Path), err)
 	}
 	return nil
 }
@@ -220,13 +225,13 @@ func (r *restorer) done(f *output) error {
 	if f.out == nil && !f.failed { // nothing but holes
 		out, err := f.node.Create()
 		if err != nil {
-			return r.lenient(err)
+			return r.lenient(f.first, err)
 		}
 		f.out = out
 	}
 	switch {
 	case !f.failed:
-		return r.lenient(f.out.Finish(f.final))
+		return r.lenient(f.first, f.out.Finish(f.final))
 	case f.out != nil:
 		f.out.Abort()
 	case f.node != nil:
@@ -260,7 +265,7 @@ func (r *restorer) Missing(p *walk.Page, ref int, i id.ID) error {
 
 func (r *restorer) Gap(first page.Key, next *page.Key, i id.ID) error {
 	if f := r.huge; f != nil {
-		r.env.Warn("%s: a part of it is lost; it is not restored", rec.Quote(f.path))
+		r.env.Warn("%s: a part of it is lost; it is not restored", rec.Quote(f.first.Path))
 		r.huge = nil
 		r.fail(f)
 		if err := r.done(f); err != nil {

@@ -74,7 +74,7 @@ func opener(env *tool.Env, file string) (open *box.Opener, why string, err error
 	}
 	k, warning, err := key.Load(file)
 	if warning != "" {
-		env.Warn("%s", warning)
+		env.Say("%s", warning)
 	}
 	if err != nil {
 		return nil, "", err

@@ -109,7 +109,7 @@ func Run(env *tool.Env) error {
 	}
 	k, warning, err := key.Load(o.key)
 	if warning != "" {
-		env.Warn("%s", warning)
+		env.Say("%s", warning)
 	}
 	if err != nil {
 		return err
@@ -168,6 +168,14 @@ func (b *base) Gap(first page.Key, next *page.Key, i id.ID) error {
 		to = "before " + next.String()
 	}
 	b.env.Warn("page %s is missing in the repository: everything from %s to %s is lost", i.Short(), first, to)
+	return nil
+}
+
+// End passes on what the stage before left out, and has named.
+func (b *base) End(e *rec.End) error {
+	if e.Status != 0 {
+		b.env.SetWarned()
+	}
 	return nil
 }
 

@@ -1,0 +1,140 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"preserve/lib/id"
+	"preserve/lib/pack"
+	"preserve/lib/rec"
+	"preserve/lib/store/storetest"
+)
+
+var update = flag.Bool("update", false, "write the vectors anew")
+
+const vectors = "../../testdata/vectors/repository/"
+
+func compare(t *testing.T, name, comment string, good int, cases []storetest.Case) {
+	t.Helper()
+	text := storetest.Render(comment, cases)
+	if err := storetest.Compare(vectors+name, text, *update); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(text, "\nerror ="); n != len(cases)-good {
+		t.Fatalf("%d errors:\n%s", n, text)
+	}
+}
+
+func configCase(what string, data []byte) storetest.Case {
+	c := storetest.Case{{Name: "case", Value: what}, {Name: "config", Value: data}}
+	config, err := parseConfig(data)
+	switch {
+	case errors.Is(err, ErrNewer):
+		return append(c, storetest.Field{Name: "error", Value: "newer"})
+	case err != nil:
+		return append(c, storetest.Field{Name: "error", Value: "damaged"})
+	}
+	return append(c, storetest.Field{Name: "repository", Value: config.ID[:]})
+}
+
+func TestConfigVectors(t *testing.T) {
+	c := Config{ID: [16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, Reclaim: ReclaimLock}
+	good := c.encode()
+	with := func(change func(*Config)) []byte {
+		x := c
+		change(&x)
+		return x.encode()
+	}
+	replace := func(old, repl string) []byte { return bytes.Replace(good, []byte(old), []byte(repl), 1) }
+	compare(t, "config.txt", "Config files: docs/format/repository.md, \"config\".\n", 1, []storetest.Case{
+		configCase("version 1", good),
+		configCase("version 2, and nothing else that is known", []byte("\x82\xa8preserve\x02\xa3abc\xc3")),
+		configCase("a feature that nobody knows", with(func(c *Config) { c.Needs = []string{"teleport"} })),
+		configCase("another way to reclaim", with(func(c *Config) { c.Reclaim = "grace" })),
+		configCase("version 0", replace("preserve\x01", "preserve\x00")),
+		configCase("a long form of a number", replace("preserve\x01", "preserve\xcc\x01")),
+		configCase("another key", replace("reclaim", "reclain")),
+		configCase("an id of 15 bytes", replace("\xc4\x10\x00", "\xc4\x0f")),
+		configCase("a byte behind its end", append(slices.Clone(good), 0)),
+		configCase("cut off", good[:len(good)-1]),
+		configCase("empty", nil),
+	})
+}
+
+func snapshotCase(what string, data []byte, want id.ID) storetest.Case {
+	c := storetest.Case{{Name: "case", Value: what}, {Name: "id", Value: want[:]}, {Name: "object", Value: data}}
+	s, err := parseSnapshot(data, want)
+	if err != nil {
+		return append(c, storetest.Field{Name: "error", Value: "damaged"})
+	}
+	root := s.Blob.Ref(0)
+	return append(c,
+		storetest.Field{Name: "received", Value: fmt.Sprintf("%d.%09d", s.Received.Sec, s.Received.Nsec)},
+		storetest.Field{Name: "as", Value: s.As},
+		storetest.Field{Name: "root", Value: root[:]},
+		storetest.Field{Name: "data", Value: s.Blob.Data})
+}
+
+func TestSnapshotVectors(t *testing.T) {
+	session := &rec.Session{Data: make([]byte, rec.SessionSize)}
+	for i := range session.Data {
+		session.Data[i] = byte(i % 251)
+	}
+	blob := &rec.Blob{ID: id.ID(bytes.Repeat([]byte{0x5a}, 32)), Kind: 9, SID: pack.SID(session), Refs: bytes.Repeat([]byte{0x9a}, 32), Data: []byte("sealed snapshot"), Sig: bytes.Repeat([]byte{0x51}, 64)}
+	blob.CRC = blob.Sum()
+	encode := func(change func(*Snapshot)) []byte {
+		b := *blob
+		s := &Snapshot{rec.Stored{ID: blob.ID, Received: rec.Time{Sec: 1700000000, Nsec: 5}, As: "nas"}, session, &b}
+		change(s)
+		data, err := s.encode([16]byte{0, 1, 2, 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return data
+	}
+	good := encode(func(*Snapshot) {})
+	replace := func(old, repl string) []byte { return bytes.Replace(good, []byte(old), []byte(repl), 1) }
+	compare(t, "snapshots.txt", "Snapshot objects: docs/format/repository.md, \"Snapshot objects\".\n", 2, []storetest.Case{
+		snapshotCase("a snapshot", good, blob.ID),
+		snapshotCase("no label", encode(func(s *Snapshot) { s.As = "" }), blob.ID),
+		snapshotCase("under another name", good, id.ID{1}),
+		snapshotCase("stored says another id", encode(func(s *Snapshot) { s.ID = id.ID{1} }), blob.ID),
+		snapshotCase("a flipped bit in the blob", replace("sealed snapshot", "sealed snapshou"), blob.ID),
+		snapshotCase("another session", encode(func(s *Snapshot) { s.Session = &rec.Session{Data: make([]byte, rec.SessionSize)} }), blob.ID),
+		snapshotCase("a page in its place", encode(func(s *Snapshot) {
+			s.Blob.Kind, s.Blob.Sig = 1, nil
+			s.Blob.CRC = s.Blob.Sum()
+		}), blob.ID),
+		snapshotCase("another status", replace("status\x00", "status\x03"), blob.ID),
+		snapshotCase("order up", replace("\xa5loose", "\xa2up"), blob.ID),
+		snapshotCase("a byte behind its end", append(slices.Clone(good), 0), blob.ID),
+		snapshotCase("cut off", good[:len(good)-1], blob.ID),
+	})
+}
+
+func FuzzSnapshot(f *testing.F) {
+	m := storetest.New(1)
+	b := m.Blob(9, 20, m.Blob(1, 5))
+	data, err := (&Snapshot{rec.Stored{ID: b.ID, As: "x"}, m.Session, b}).encode([16]byte{1})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		s, err := parseSnapshot(data, b.ID)
+		if err != nil {
+			if !errors.Is(err, ErrDamaged) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if s.ID != b.ID || s.Blob.ID != b.ID || s.Blob.Sum() != s.Blob.CRC {
+			t.Fatal("another snapshot was accepted")
+		}
+	})
+}
