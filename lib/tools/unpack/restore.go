@@ -80,7 +80,7 @@ func (r *restorer) Snapshot(i id.ID, s *snap.Snapshot) error {
 	if err != nil {
 		return fmt.Errorf("create directory %q: %w", r.dir, err)
 	}
-	t.Warn = func(w *tree.Warning) { r.env.Warn("%s", w) }
+	t.Warn = r.warn
 	r.target = t
 	r.env.OnExit(t.Cleanup)
 	return nil
@@ -160,12 +160,14 @@ func (r *restorer) piece(e *rec.Entry, uses int64) (*output, error) {
 	return f, r.done(f)
 }
 
+func (r *restorer) warn(w *tree.Warning) { r.env.Warn("%s: %s", rec.Quote(w.Path), w) }
+
 // lenient turns what concerns one entry only into a message.
 func (r *restorer) lenient(e *rec.Entry, err error) error {
 	var w *tree.Warning
 	switch {
 	case errors.As(err, &w):
-		r.env.Warn("%s", w)
+		r.warn(w)
 		return nil
 	case errors.Is(err, tree.ErrLeader):
 		r.env.Warn("%s: link to %s: %s", rec.Quote(e.Path), rec.Quote(e.Leader), tree.ErrLeader)
