@@ -17,7 +17,8 @@ import (
 // TestScripts runs testdata/scripts. Each script finds the tools, the shell
 // scripts and the helpers of helpers_test.go on PATH. Beyond what testscript has:
 //
-//	keys            makes master.key, write.key, list.key, read.key, cut.key
+//	keys [vectors]  makes master.key, write.key, list.key, read.key, cut.key;
+//	                with vectors from the master key of docs/format/crypto.md
 //	[root]          this is root, who may make devices and change owners
 //	[xattr]         files can have user attributes here
 //	[msgpack]       $PYTHON is a Python with the module msgpack
@@ -69,10 +70,16 @@ func TestScripts(t *testing.T) {
 }
 
 func makeKeys(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) > 0 {
-		ts.Fatalf("usage: keys")
-	}
 	m, err := key.New()
+	if len(args) == 1 && args[0] == "vectors" {
+		var master [key.SecretSize]byte
+		for i := range master {
+			master[i] = byte(i)
+		}
+		m, err = key.FromMaster(master)
+	} else if neg || len(args) > 0 {
+		ts.Fatalf("usage: keys [vectors]")
+	}
 	ts.Check(err)
 	ts.Check(m.Save(ts.MkAbs("master.key")))
 	for kind, name := range map[key.Kind]string{key.Write: "laptop", key.List: "", key.Read: "", key.Cut: ""} {

@@ -119,7 +119,7 @@ func present(names []string) (found []tool, missing []string) {
 func (t tool) versions() string {
 	out, err := exec.Command("sh", "-c", t.version).Output()
 	if err != nil {
-		return t.name
+		return "tells no version"
 	}
 	var lines []string
 	for line := range strings.Lines(string(out)) {

@@ -99,14 +99,12 @@ remote() {
 	case $port in *[!0-9]*) bad "repository $repo: \"$port\" is no port" ;; esac
 }
 
-# stage NAME COMMAND…: run a command of a pipeline. What this shell itself has
-# to say of a killed command is left to verdict.
+# stage NAME COMMAND…: run a command of a pipeline. Its stderr is this script's,
+# which is 3 here.
 stage() {
 	stage=$1 status=0
 	shift
-	{
-		sh -c 'echo "$$" >"$0"; exec "$@"' "$work/$stage.pid" "$@" 2>&3 3>&- || status=$?
-	} 2>/dev/null
+	sh -c 'echo "$$" >"$0"; exec 2>&3 3>&-; exec "$@"' "$work/$stage.pid" "$@" || status=$?
 	echo "$status" >"$work/$stage.status"
 	return "$status"
 }
@@ -124,9 +122,10 @@ store() {
 	stage "$tool" ${PV_SSH:-ssh} ${port:+-p "$port"} "$host" "$(quote "$tool" ${talk:+"$talk"} "$path" "$@")"
 }
 
-# run PIPELINE ARGUMENT…: run a function that is a pipeline.
+# run PIPELINE ARGUMENT…: run a function that is a pipeline. What the shell itself
+# would say of a killed stage goes nowhere: verdict says it.
 run() {
-	"$@" &
+	"$@" 2>/dev/null &
 	running=$!
 	wait "$running" || :
 	running=''
@@ -180,11 +179,12 @@ finish() {
 	rm -rf -- "$work"
 }
 
-# stop: end the stages, wait for them to clean up, and fail.
+# stop: end the stages, the last one first so that none sees another end, wait for
+# them to clean up, and fail.
 stop() {
 	trap '' HUP INT TERM
-	for file in "$work"/*.pid; do
-		[ ! -s "$file" ] || kill "$(cat "$file")" 2>/dev/null || :
+	for stage in pv-unpack pv-put pv-seal pv-chunk pv-get pv-scan; do
+		[ ! -s "$work/$stage.pid" ] || kill "$(cat "$work/$stage.pid")" 2>/dev/null || :
 	done
 	[ -z "$running" ] || wait "$running" 2>/dev/null || :
 	exit 1

@@ -88,9 +88,3 @@ func (c Cutter) Group() Secret { return derive(c.cut.Bytes(), "group") }
 
 // Page returns the key of the HMAC that decides where pages of entries end.
 func (c Cutter) Page() Secret { return derive(c.cut.Bytes(), "page") }
-
-// Fingerprint tells cut keys apart, and nothing else about them: a cache made
-// under another cut key must not be used.
-func (c Cutter) Fingerprint() [8]byte {
-	return [8]byte(derive(c.cut.Bytes(), "fingerprint").Bytes()[:8])
-}

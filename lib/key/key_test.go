@@ -57,7 +57,6 @@ func derivations(t *testing.T, k *Key) map[string][]byte {
 	}
 	hash := func(b []byte) []byte { h := sha256.Sum256(b); return h[:] }
 	cut, _ := k.Cut()
-	fingerprint := cut.Fingerprint()
 	id := k.ID()
 	metaSK, _ := k.MetaPrivate()
 	dataSK, _ := k.DataPrivate()
@@ -76,13 +75,11 @@ func derivations(t *testing.T, k *Key) map[string][]byte {
 		"H(meta.pk)": hash(metaPK.Bytes()), "root.pk": root, "writer.seed": writer.Seed(),
 		"writer.pk": writer.Public().(ed25519.PublicKey), "cert": cert, "gear[:64]": cut.Gear(64),
 		"H(gear[:2064])": hash(cut.Gear(2064)), "group cut": cut.Group().Bytes(), "page cut": cut.Page().Bytes(),
-		"cut fingerprint": fingerprint[:],
 	}
 }
 
 var derivationNames = []string{"key id", "id.meta", "id.data", "cut", "meta.seed", "data.seed", "meta.pk", "data.pk",
-	"H(meta.pk)", "root.pk", "writer.seed", "writer.pk", "cert", "gear[:64]", "H(gear[:2064])", "group cut", "page cut",
-	"cut fingerprint"}
+	"H(meta.pk)", "root.pk", "writer.seed", "writer.pk", "cert", "gear[:64]", "H(gear[:2064])", "group cut", "page cut"}
 
 func TestVectors(t *testing.T) {
 	if *record {

@@ -323,18 +323,3 @@ func (s *Segment) Search(i id.ID) (int64, error) {
 	}
 	return lo, nil
 }
-
-// Lookup appends the rows of an id to rows, in order of pack and offset, at most
-// limit of them.
-func (s *Segment) Lookup(rows []Row, i id.ID, limit int) ([]Row, error) {
-	at, err := s.Search(i)
-	for ; err == nil && at < s.n && limit > 0; at++ {
-		var row Row
-		if row, err = s.Row(at); err != nil || row.ID != i {
-			break
-		}
-		rows = append(rows, row)
-		limit--
-	}
-	return rows, err
-}

@@ -105,6 +105,8 @@ func (i inode) remove(name string) error {
 	return unix.Removexattr(i.proc, name)
 }
 
+var errNoProc = errors.New("list extended attributes: of links, fifos, sockets and devices that needs /proc")
+
 // xattrNames returns the names of the extended attributes in order; none where the
 // file system has none.
 func (i inode) xattrNames() ([]string, error) {
@@ -119,7 +121,7 @@ func (i inode) xattrNames() ([]string, error) {
 	case unsupported(err), err == nil && n == 0:
 		return nil, nil
 	case err == unix.ENOENT && i.proc != "":
-		return nil, op("list extended attributes (is /proc mounted?)", err)
+		return nil, errNoProc
 	case err != nil:
 		return nil, op("list extended attributes", err)
 	}

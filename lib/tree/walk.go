@@ -221,7 +221,13 @@ func (w *walker) try(dirfd int, path, name string, st *Stat, top bool) (again bo
 		}
 	}
 	if w.Attributes {
-		w.attributes(attributesAt(openAt, dirfd, name, st.Type))
+		xs, flags, err := attributesAt(openAt, dirfd, name, st.Type)
+		if errors.Is(err, unix.ENOENT) {
+			delete(w.links, inodeID{st.Dev, st.Ino}) // the next name is the first
+			w.Report.Vanished(path)
+			return false, nil
+		}
+		w.attributes(xs, flags, err)
 	}
 	return false, w.visit(e)
 }

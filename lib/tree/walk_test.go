@@ -258,6 +258,24 @@ func TestWalkVanished(t *testing.T) {
 	}
 }
 
+// TestAttributesVanished removes a file between the two looks at it.
+func TestAttributesVanished(t *testing.T) {
+	dir := tmp(t)
+	write(t, filepath.Join(dir, "a"), "")
+	write(t, filepath.Join(dir, "b"), "")
+	var r told
+	var got []string
+	must(t, Walk([]rec.Root{{Dir: dir}}, Options{Attributes: true, Report: &r}, func(e *rec.Entry) error {
+		if got = append(got, e.Path); e.Path == "a" {
+			must(t, os.Remove(filepath.Join(dir, "b")))
+		}
+		return nil
+	}))
+	if !slices.Equal(got, []string{"", "a"}) || !slices.Equal(r.vanished, []string{"b"}) || len(r.warned) > 0 {
+		t.Fatalf("%q, %+v", got, r)
+	}
+}
+
 // TestWalkAhead lets helpers look ahead, and change nothing.
 func TestWalkAhead(t *testing.T) {
 	dir := tmp(t)

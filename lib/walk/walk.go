@@ -81,17 +81,18 @@ type Options struct {
 const inFlight = 16 << 20
 
 type walker struct {
-	in     *rec.Reader
-	open   *box.Opener
-	o      Options
-	sink   Sink
-	check  page.Checker
-	stack  []frame
-	snap   *snap.Snapshot
-	meta   bool // no data will come
-	losses bool
-	data   *par.Map[*datum, *datum]
-	plain  sync.Pool
+	in      *rec.Reader
+	open    *box.Opener
+	o       Options
+	sink    Sink
+	check   page.Checker
+	stack   []frame
+	snap    *snap.Snapshot
+	meta    bool // no data will come
+	losses  bool
+	refused error // what the sink returned
+	data    *par.Map[*datum, *datum]
+	plain   sync.Pool
 }
 
 // A frame is a blob whose references are still to come.
@@ -148,14 +149,23 @@ func (w *walker) run() error {
 		case *rec.Missing:
 			err = w.missing(v.ID)
 		case *rec.End:
-			err = w.sink.End(v)
+			err = w.told(w.sink.End(v))
 		case *rec.Stored, *rec.Toc:
 			err = fmt.Errorf("%w: a record of a pack", ErrUnexpected)
+		}
+		if w.refused != nil {
+			return w.refused
 		}
 		if err != nil {
 			return w.in.Wrap(err)
 		}
 	}
+}
+
+// told keeps an error of the sink, which is not about the stream.
+func (w *walker) told(err error) error {
+	w.refused = err
+	return err
 }
 
 // expect returns what must come next; ok is false when nothing more must.
@@ -224,7 +234,7 @@ func (w *walker) snapshot(b *rec.Blob) error {
 	}
 	w.snap = s
 	w.stack = append(w.stack, frame{kind: rec.KindSnapshot, refs: append([]byte(nil), b.Refs...)})
-	return w.sink.Snapshot(b.ID, s)
+	return w.told(w.sink.Snapshot(b.ID, s))
 }
 
 // OpenSnapshot opens a blob of kind 9 and checks certificate and signature.
@@ -277,7 +287,7 @@ func (w *walker) node(b *rec.Blob, first *page.Key) error {
 		return fmt.Errorf("page %s: %w", b.ID.Short(), err)
 	}
 	p.fill(entries, refs)
-	if err := w.sink.Page(p); err != nil {
+	if err := w.told(w.sink.Page(p)); err != nil {
 		return err
 	}
 	if !w.meta {
@@ -296,7 +306,7 @@ func (w *walker) accept(entries []*rec.Entry) ([]*rec.Entry, error) {
 		}
 		err := w.check.Next(e)
 		if errors.Is(err, page.ErrOrphan) {
-			if err := w.sink.Orphan(e); err != nil {
+			if err := w.told(w.sink.Orphan(e)); err != nil {
 				return nil, err
 			}
 			continue
@@ -372,10 +382,10 @@ func (w *walker) missing(i id.ID) error {
 		if w.o.MetaOnly {
 			return nil
 		}
-		return w.sink.Missing(f.page, ref, i)
+		return w.told(w.sink.Missing(f.page, ref, i))
 	}
 	w.check.Gap()
-	return w.sink.Gap(f.keys[ref], w.nextKey(), i)
+	return w.told(w.sink.Gap(f.keys[ref], w.nextKey(), i))
 }
 
 // nextKey is the key of the next page that is due.

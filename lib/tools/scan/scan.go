@@ -44,6 +44,11 @@ func Run(env *tool.Env) error {
 	if len(sources) == 0 {
 		return tool.Usagef("no path given")
 	}
+	out, err := env.Records()
+	if err != nil {
+		return err
+	}
+	s := &scan{env: env, w: rec.NewWriter(out)}
 	roots, err := tree.Resolve(*dir, sources, func(source, stored string) {
 		env.Notice("%s: a parent of it is a symbolic link: stored as %s", rec.Quote(source), rec.Quote(stored))
 	})
@@ -51,16 +56,11 @@ func Run(env *tool.Env) error {
 		return tool.Usagef("%s: name them from one directory, with -C", err)
 	}
 	if err != nil {
-		return err
+		return s.w.Close(env.Name, err) // the stage behind is told
 	}
 	if n := headSize(roots); n > maxRoots {
 		return tool.Usagef("%d sources with %d bytes of paths are too many for a stream (%d): name the directories above them", len(roots), n, maxRoots)
 	}
-	out, err := env.Records()
-	if err != nil {
-		return err
-	}
-	s := &scan{env: env, w: rec.NewWriter(out)}
 	return s.w.Close(env.Name, s.run(roots, *xattrs))
 }
 

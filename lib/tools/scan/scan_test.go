@@ -19,6 +19,7 @@ import (
 
 // scanned is what one run did.
 type scanned struct {
+	failed bool // the stream ends with a fail record
 	status int
 	raw    []byte
 	stderr string
@@ -43,6 +44,11 @@ func run(t *testing.T, args ...string) *scanned {
 	for {
 		v, err := r.Next()
 		if err == io.EOF {
+			return s
+		}
+		var fail *rec.FailError
+		if errors.As(err, &fail) {
+			s.failed = true
 			return s
 		}
 		if err != nil {
@@ -152,7 +158,7 @@ func TestNothingWritten(t *testing.T) {
 		{append([]string{"-C", dir}, many...), 2, "too many"},
 	} {
 		s := run(t, c.args...)
-		if s.status != c.status || !strings.Contains(s.stderr, c.text) || len(s.raw) > 0 || strings.Count(s.stderr, "\n") != 1 {
+		if s.status != c.status || !strings.Contains(s.stderr, c.text) || s.head != nil || s.failed != (c.status == 1) || strings.Count(s.stderr, "\n") != 1 {
 			t.Errorf("%.60q: status %d, %d bytes, %s", c.args, s.status, len(s.raw), s.stderr)
 		}
 	}

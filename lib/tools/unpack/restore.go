@@ -75,10 +75,10 @@ func (r *restorer) Snapshot(i id.ID, s *snap.Snapshot) error {
 	}
 	t, err := tree.NewTarget(r.dir)
 	if errors.Is(err, tree.ErrNotEmpty) {
-		return &tool.Hint{Err: fmt.Errorf("directory %q: %w: nothing is restored over what is there", r.dir, err), Text: "name a directory that does not exist yet, or an empty one"}
+		return &tool.Hint{Err: fmt.Errorf("%w: nothing is restored over what is there", err), Text: "name a directory that does not exist yet, or an empty one"}
 	}
 	if err != nil {
-		return fmt.Errorf("create directory %q: %w", r.dir, err)
+		return err
 	}
 	t.Warn = r.warn
 	r.target = t

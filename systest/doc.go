@@ -1,0 +1,3 @@
+// Package systest is the tests that take a whole system: a real sshd, full
+// disks, a large tree that this project did not make. Run them with make system.
+package systest
