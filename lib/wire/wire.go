@@ -427,7 +427,7 @@ func (c *Cursor) skip(depth int) {
 			c.skip(depth + 1)
 		}
 	case msgpcode.IsString(code):
-		c.Str(left)
+		c.bytes(left, 32) // what others put into a string is their business
 	case msgpcode.IsBin(code):
 		c.Bin(left)
 	case code == msgpcode.Nil:
