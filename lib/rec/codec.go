@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"unicode/utf8"
 
 	"preserve/lib/id"
 	"preserve/lib/wire"
@@ -414,9 +415,9 @@ func (h *Head) read(c *wire.Cursor, k int) {
 	case "kind":
 		h.Kind = Kind(c.Str(MaxText))
 	case "host":
-		h.Host = string(c.Str(MaxText))
+		h.Host = readText(c)
 	case "user":
-		h.User = string(c.Str(MaxText))
+		h.User = readText(c)
 	case "time":
 		h.Time = readTime(c)
 	case "roots":
@@ -491,7 +492,7 @@ func (e *End) read(c *wire.Cursor, k int) {
 		e.Warnings = c.Uint(math.MaxUint64)
 	case "warned":
 		for n := c.Array(MaxWarned); n > 0 && c.Err() == nil; n-- {
-			e.Warned = append(e.Warned, string(c.Str(MaxText)))
+			e.Warned = append(e.Warned, readText(c))
 		}
 	case "users":
 		e.Users = DecodeNames(c)
@@ -510,8 +511,17 @@ func readID(c *wire.Cursor) id.ID {
 
 func readWords(c *wire.Cursor, k int, tool, text *string) {
 	if k == 1 {
-		*tool = string(c.Str(MaxText))
+		*tool = readText(c)
 	} else {
-		*text = string(c.Str(MaxText))
+		*text = readText(c)
 	}
+}
+
+// readText reads a string as Text makes them.
+func readText(c *wire.Cursor) string {
+	b := c.Str(MaxText)
+	if !utf8.Valid(b) {
+		c.Fail(fmt.Errorf("%w: a string that is not UTF-8", ErrBad))
+	}
+	return string(b)
 }

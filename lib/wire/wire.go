@@ -11,7 +11,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"unicode/utf8"
 
 	"github.com/vmihailenco/msgpack/v5"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
@@ -233,20 +232,15 @@ func headerLen(n int) int {
 	return 5
 }
 
-// Str reads one of our own words, at most limit bytes of UTF-8. The result is a
-// part of the input.
+// Str reads one of our own words, at most limit bytes; whether they are UTF-8 is
+// for the caller to ask. The result is a part of the input.
 func (c *Cursor) Str(limit int) []byte {
 	code := c.peek()
 	if !msgpcode.IsFixedString(code) && code != msgpcode.Str8 && code != msgpcode.Str16 && code != msgpcode.Str32 {
 		c.wrong("a string", code)
 		return nil
 	}
-	b := c.bytes(limit, 32)
-	if c.err == nil && !utf8.Valid(b) {
-		c.err = fmt.Errorf("%w: a string that is not UTF-8", ErrType)
-		return nil
-	}
-	return b
+	return c.bytes(limit, 32)
 }
 
 // Bin reads bytes, at most limit. The result is a part of the input.
@@ -427,7 +421,7 @@ func (c *Cursor) skip(depth int) {
 			c.skip(depth + 1)
 		}
 	case msgpcode.IsString(code):
-		c.bytes(left, 32) // what others put into a string is their business
+		c.Str(left)
 	case msgpcode.IsBin(code):
 		c.Bin(left)
 	case code == msgpcode.Nil:
