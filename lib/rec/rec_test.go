@@ -187,6 +187,22 @@ func TestFailIsAnError(t *testing.T) {
 	}
 }
 
+func TestNoTickBehindTheEnd(t *testing.T) {
+	var b bytes.Buffer
+	w := NewWriter(&b)
+	for _, r := range []Record{&Head{Kind: Tree}, &End{}, &Tick{1, 2}} {
+		if err := w.Write(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := w.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readAll(NewReader(&b, Tree)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestCloseTellsOnce(t *testing.T) {
 	var b bytes.Buffer
 	w := NewWriter(&b)

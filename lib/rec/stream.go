@@ -376,6 +376,9 @@ func (w *Writer) Write(v Record) error {
 	if w.err != nil {
 		return w.err
 	}
+	if _, tick := v.(*Tick); tick && w.closed {
+		return nil // a tick that comes late: nothing may stand behind the end
+	}
 	w.enc.Reset()
 	payload, err := encode(w.enc, v)
 	if err == nil {
