@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -187,14 +188,24 @@ func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + 
 // has as much.
 func roots(t *testing.T) (paths []string) {
 	t.Helper()
-	goroot, _ := exec.Command("go", "env", "GOROOT").Output()
+	goroot, err := exec.Command("go", "env", "GOROOT").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	candidates := []string{strings.TrimSpace(string(goroot)), "/usr/share", "/usr/include"}
+	for _, dir := range []string{"/usr/lib", "/usr", "/opt"} {
+		below, _ := filepath.Glob(dir + "/*")
+		candidates = append(candidates, below...)
+	}
 	files, size := 0, int64(0)
-	for _, p := range []string{strings.TrimSpace(string(goroot)), "/usr/share", "/usr/include", "/usr/lib", "/usr/bin", "/usr/libexec", "/usr/src", "/opt"} {
-		if st, err := os.Lstat(p); err != nil || !st.IsDir() || files >= 60_000 && size >= 2e9 {
+	for _, p := range candidates {
+		st, err := os.Lstat(p)
+		taken := slices.ContainsFunc(paths, func(q string) bool { return strings.HasPrefix(p+"/", q+"/") || strings.HasPrefix(q+"/", p+"/") })
+		if err != nil || !st.IsDir() || taken || files >= 60_000 && size >= 2e9 {
 			continue
 		}
 		paths = append(paths, p)
-		err := filepath.WalkDir(p, func(_ string, d fs.DirEntry, err error) error {
+		err = filepath.WalkDir(p, func(_ string, d fs.DirEntry, err error) error {
 			if err != nil {
 				return err
 			}

@@ -353,6 +353,7 @@ func (t *Target) Cleanup() {
 	t.temps = map[*Out]struct{}{}
 	t.mu.Unlock()
 	t.creating.Lock() // those that are coming to be are there now
+	//lint:ignore SA2001 to wait is all that is wanted
 	t.creating.Unlock()
 	for o := range temps {
 		o.removeTemp()

@@ -342,8 +342,11 @@ func (p *Page) fill(entries []*rec.Entry, refs []byte) {
 // openData opens a data blob and hands it to the sink.
 func (w *walker) openData(d *datum) (*datum, error) {
 	defer d.blob.Free()
-	buf, _ := w.plain.Get().([]byte)
-	plain, err := w.open.Open(buf[:0], rec.KindData, d.blob.ID, d.blob.SID, nil, d.blob.Data)
+	buf, ok := w.plain.Get().(*[]byte)
+	if !ok {
+		buf = new([]byte)
+	}
+	plain, err := w.open.Open((*buf)[:0], rec.KindData, d.blob.ID, d.blob.SID, nil, d.blob.Data)
 	if err != nil {
 		return d, fmt.Errorf("data blob %s of %s: %w", d.blob.ID.Short(), d.page.where(d.ref), err)
 	}
@@ -351,7 +354,8 @@ func (w *walker) openData(d *datum) (*datum, error) {
 		return d, fmt.Errorf("data blob %s of %s: %w: %d bytes where extents need %d", d.blob.ID.Short(), d.page.where(d.ref), page.ErrPage, len(plain), need)
 	}
 	err = w.sink.Data(d.page, d.ref, plain)
-	w.plain.Put(plain)
+	*buf = plain
+	w.plain.Put(buf)
 	return d, err
 }
 

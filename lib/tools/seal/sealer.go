@@ -26,8 +26,8 @@ type item struct {
 	chunk   *rec.Chunk
 	entries []*rec.Entry
 
-	id     id.ID  // the chunk's
-	sealed []byte // nil if it was sent already
+	id     id.ID   // the chunk's
+	sealed *[]byte // nil if it was sent already
 }
 
 type sealer struct {
@@ -187,9 +187,13 @@ func (s *sealer) seal(it *item) (*item, error) {
 	if known {
 		return it, nil
 	}
-	buf, _ := s.buffers.Get().([]byte)
+	buf, ok := s.buffers.Get().(*[]byte)
+	if !ok {
+		buf = new([]byte)
+	}
 	var err error
-	it.sealed, err = s.box.Seal(buf[:0], rec.KindData, it.id, nil, it.chunk.Data)
+	*buf, err = s.box.Seal((*buf)[:0], rec.KindData, it.id, nil, it.chunk.Data)
+	it.sealed = buf
 	return it, err
 }
 
@@ -199,11 +203,12 @@ func (s *sealer) emit(it *item) error {
 		return s.page(it.entries)
 	}
 	s.ids = append(s.ids, it.id)
-	err := s.write(rec.KindData, it.id, nil, it.sealed, nil)
-	if it.sealed != nil {
-		s.buffers.Put(it.sealed)
-		it.sealed = nil
+	if it.sealed == nil {
+		return nil
 	}
+	err := s.write(rec.KindData, it.id, nil, *it.sealed, nil)
+	s.buffers.Put(it.sealed)
+	it.sealed = nil
 	return err
 }
 
