@@ -43,6 +43,7 @@ type Env struct {
 	cleanups map[int]func()
 	next     int
 	warned   bool
+	version  bool
 }
 
 // Errors that decide the exit status.
@@ -221,29 +222,31 @@ func (e *Env) Cleanup() {
 	}
 }
 
-// Flags returns a set of flags with -v and -q in it. Parse it with Env.Parse.
+// Flags returns a set of flags with -v, -q and -version in it. Parse it with Env.Parse.
 func (e *Env) Flags() *flag.FlagSet {
 	fs := flag.NewFlagSet(e.Name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
 	fs.BoolFunc("v", "say more", func(string) error { e.level.Set(slog.LevelDebug); return nil })
+	fs.BoolFunc("version", "print the version", func(string) error { e.version = true; return nil })
 	fs.BoolFunc("q", "say only errors and warnings", func(string) error { e.level.Set(slog.LevelWarn); return nil })
 	return fs
 }
 
 // Parse reads the command line: flags before, between and after the other
 // words, which it returns. "--" ends the flags. With -h it prints usage on
-// stdout and returns an error that ends the run with exit status 0.
+// stdout, with -version the version, and returns an error that ends the run with
+// exit status 0.
 func (e *Env) Parse(fs *flag.FlagSet, usage string) ([]string, error) {
 	var words []string
 	args := e.Args
 	for {
 		err := fs.Parse(args)
 		if errors.Is(err, flag.ErrHelp) {
-			if _, err := io.WriteString(e.Stdout, usage); err != nil {
-				return nil, err
-			}
-			return nil, errHelp
+			return nil, e.help(usage)
+		}
+		if e.version {
+			return nil, e.help(e.Name + " " + Version + "\n")
 		}
 		if err != nil {
 			return nil, &UsageError{err.Error()}
@@ -256,6 +259,13 @@ func (e *Env) Parse(fs *flag.FlagSet, usage string) ([]string, error) {
 		words = append(words, rest[0])
 		args = rest[1:]
 	}
+}
+
+func (e *Env) help(text string) error {
+	if _, err := io.WriteString(e.Stdout, text); err != nil {
+		return err
+	}
+	return errHelp
 }
 
 // Records returns stdout for records: a terminal is refused, a pipe widened.

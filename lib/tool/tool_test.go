@@ -78,6 +78,14 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestVersion(t *testing.T) {
+	e, stdout, _ := env("--version", "x")
+	_, err := e.Parse(e.Flags(), "usage")
+	if e.Status(err) != 0 || stdout.String() != "pv-x "+Version+"\n" {
+		t.Errorf("%v, %q", err, stdout)
+	}
+}
+
 func TestVerbosity(t *testing.T) {
 	for flag, want := range map[string]string{"": "pv-x: n\n", "-q": "", "-v": "pv-x: d k=1\npv-x: n\n"} {
 		e, _, stderr := env(strings.Fields(flag)...)
