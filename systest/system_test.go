@@ -174,12 +174,18 @@ judge() {
 }
 `
 
-// compare lets both judges look at two trees.
-func (b *bench) compare(want, got string) {
+// compare lets both judges look at trees and at what was restored of them: that
+// lies below out, under the same names.
+func (b *bench) compare(out string, trees ...string) {
 	b.Helper()
 	b.need(false, "getfattr", "lsattr")
-	b.ok(fmt.Sprintf("%s judge %s >want.judge & judge %s >got.judge; wait; test $(wc -l <want.judge) -gt 20 && diff want.judge got.judge >diff.judge || { head -n 20 diff.judge; exit 1; }",
-		judges, quote(want), quote(got)))
+	var want, got strings.Builder
+	for _, t := range trees {
+		fmt.Fprintf(&want, "judge %s && ", quote(t))
+		fmt.Fprintf(&got, "judge %s && ", quote(out+"/"+t))
+	}
+	b.ok(judges + fmt.Sprintf(`{ %s true; } >want.judge & { %s true; } >got.judge; wait
+		test $(wc -l <want.judge) -gt 100 && diff want.judge got.judge >diff.judge || { head -n 20 diff.judge; exit 1; }`, &want, &got))
 }
 
 func quote(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
@@ -262,17 +268,13 @@ func TestBigTree(t *testing.T) {
 	// Here.
 	b.ok(`eval "pv-backup -r repo -k write.key $PATHS"`)
 	b.ok(`pv-restore -r repo -k read.key latest out`)
-	for _, p := range paths {
-		b.compare(p, b.path("out")+p)
-	}
+	b.compare("out", paths...)
 	b.ok("rm -rf out")
 
 	// Through ssh.
 	b.ok(`eval "pv-backup -r ` + url + b.path("far") + ` -k write.key $PATHS"`)
 	b.ok(`pv-restore -r ` + url + b.path("far") + ` -k read.key latest out`)
-	for _, p := range paths {
-		b.compare(p, b.path("out")+p)
-	}
+	b.compare("out", paths...)
 }
 
 // An ssh that is killed in the middle of a stream: over there it looks like a
@@ -391,7 +393,7 @@ func TestKilledAtRandom(t *testing.T) {
 	b.ok("pv-backup -r repo -k write.key src")
 	b.ok(`pv-get repo --snapshots | pv-unpack --snapshots | sed 's/.*"id":"\([0-9a-f]*\)".*/\1/' | while read -r id; do pv-verify -r repo -k read.key "$id" || exit 1; done`)
 	b.ok("pv-restore -r repo -k read.key latest out")
-	b.compare("src", "out/src")
+	b.compare("out", "src")
 	if left := b.ok("ls -d preserve.* 2>/dev/null || true"); left != "" {
 		t.Errorf("left behind: %s", left)
 	}
