@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"syscall"
@@ -85,6 +86,11 @@ func NewEnv(name string, args []string, stdin io.Reader, stdout, stderr io.Write
 
 // Main runs a command in the process's own environment and exits.
 func Main(name string, run func(*Env) error) {
+	// Several stages run side by side on one machine. Their large buffers are
+	// pooled, so that collecting often costs little and keeps them small.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(30)
+	}
 	e := NewEnv(name, os.Args[1:], pollable(os.Stdin), os.Stdout, os.Stderr)
 	// A Go program that writes to a closed stdout dies on the spot, even
 	// after a commit. With the signal caught, the write returns EPIPE.
