@@ -319,7 +319,7 @@ func Decode(c *wire.Cursor, v Record, strict bool) error {
 	case *Chunk:
 		l = simple(func(k int) {
 			if k == 1 {
-				v.N = c.Uint(MaxExtents)
+				v.N = c.Uint(MaxRefs - 1)
 			} else if v.Data = c.Bin(MaxChunk); len(v.Data) == 0 {
 				c.Fail(fmt.Errorf("%w: empty", ErrBad))
 			}

@@ -433,7 +433,7 @@ func readExtents(c *wire.Cursor) []Extent {
 			}
 			x.ID = i
 		default:
-			x.N = c.Uint(MaxExtents)
+			x.N = c.Uint(MaxRefs - 1)
 		}
 		x.Off, x.Len = c.Uint(MaxChunk*2), c.Uint(MaxSize)
 		xs = append(xs, x)
@@ -487,6 +487,8 @@ func (e *Entry) check(seen uint64) error {
 		return bad("link count")
 	case !e.plain() && (e.Mode|e.UID|e.GID|e.Flags|e.Links != 0 || e.MTime != Time{} || len(e.XAttrs) > 0):
 		return fmt.Errorf("metadata: only the first record of a file has it: %w", errField)
+	case e.Err != "" && e.Type == HardLink:
+		return bad("err")
 	case e.Err != "" && (len(e.Extents) > 0 || e.More || e.Off != 0):
 		return fmt.Errorf("content: an entry with err %w", errField)
 	}

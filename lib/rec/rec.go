@@ -18,7 +18,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"preserve/lib/id"
 	"preserve/lib/wire"
@@ -290,18 +292,15 @@ func (e *FailError) Error() string { return fmt.Sprintf("%s failed: %s", e.Tool,
 // Text makes any string fit to be one of our own words: valid UTF-8 of at most
 // MaxText bytes.
 func Text(s string) string {
-	if len(s) > MaxText {
-		s = s[:MaxText-8] + "…"
+	s = strings.ToValidUTF8(s, "\ufffd")
+	if len(s) <= MaxText {
+		return s
 	}
-	out := make([]rune, 0, len(s))
-	for _, r := range s {
-		out = append(out, r)
+	s = s[:MaxText-len("…")]
+	for !utf8.ValidString(s) { // cut in the middle of a rune
+		s = s[:len(s)-1]
 	}
-	s = string(out)
-	for len(s) > MaxText {
-		s = s[:MaxText-3]
-	}
-	return s
+	return s + "…"
 }
 
 // newRecord returns an empty record of the named type, nil if there is none.

@@ -95,6 +95,9 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 	if err == nil {
 		err = r.checkCollected()
 	}
+	if err == nil {
+		err = makeSubdirs(r.dir)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,7 @@ func Open(dir string, o Options) (*Repo, error) {
 		}
 	}
 	r := &Repo{dir: dir, config: c, opts: o, files: newHandles(), cache: pack.NewCache(8 << 20)}
-	if r.lock, err = lockShared(r.path("lock")); err != nil {
+	if r.lock, err = openLock(r.path("lock")); err != nil {
 		return nil, err
 	}
 	if err := r.checkCollected(); err != nil {
@@ -133,10 +133,8 @@ func create(dir string) error {
 		}
 		return err
 	}
-	for _, name := range subdirs {
-		if err := os.Mkdir(filepath.Join(dir, name), dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("make the repository: %w", err)
-		}
+	if err := makeSubdirs(dir); err != nil {
+		return err
 	}
 	c, err := newConfig()
 	if err != nil {
@@ -155,6 +153,18 @@ func create(dir string) error {
 	}
 	if made {
 		return durable.SyncDir(filepath.Dir(filepath.Clean(dir)))
+	}
+	return nil
+}
+
+// makeSubdirs makes the directories that are not there: all of them in a new
+// repository, some in one that was copied by something that leaves out empty
+// directories.
+func makeSubdirs(dir string) error {
+	for _, name := range subdirs {
+		if err := os.Mkdir(filepath.Join(dir, name), dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+			return fmt.Errorf("make the repository: %w", err)
+		}
 	}
 	return nil
 }
@@ -201,9 +211,11 @@ func (r *Repo) Config() Config { return r.config }
 // Close gives up the lock and closes all files.
 func (r *Repo) Close() {
 	r.files.close()
-	// Closing releases the lock; there is nothing to be lost in a file that is
-	// only locked.
-	_ = r.lock.Close()
+	if r.lock != nil {
+		// Closing releases the lock; there is nothing to be lost in a file
+		// that is only locked.
+		_ = r.lock.Close()
+	}
 }
 
 func (r *Repo) path(parts ...string) string {
@@ -223,6 +235,23 @@ func (r *Repo) checkCollected() error {
 		}
 	}
 	return nil
+}
+
+// openLock takes the lock, and makes its file if a copy of the repository lost
+// it. Where it cannot be made nobody can collect either: then there is none.
+func openLock(path string) (*os.File, error) {
+	f, err := lockShared(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	err = durable.WriteFile(path, nil, filePerm)
+	switch {
+	case err == nil, errors.Is(err, fs.ErrExist):
+		return lockShared(path)
+	case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrPermission):
+		return nil, nil
+	}
+	return nil, fmt.Errorf("lock the repository: %w", err)
 }
 
 // lockShared takes the lock that keeps an exclusive collector away. It is an
@@ -245,10 +274,11 @@ func lockShared(path string) (*os.File, error) {
 }
 
 // names returns the ids that name the objects in a directory, sorted. Other
-// names are none of ours.
+// names are none of ours. A directory that is not there holds none: a copy may
+// have left it out because it was empty.
 func (r *Repo) names(dir string) ([]id.ID, error) {
 	list, err := os.ReadDir(r.path(dir))
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read the repository: %w", err)
 	}
 	var ids []id.ID

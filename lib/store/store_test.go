@@ -37,6 +37,24 @@ func TestPutAndGet(t *testing.T) {
 	}
 }
 
+// A copy that left out what was empty, and the lock, is still a repository.
+func TestCopyWithoutEmptyDirectories(t *testing.T) {
+	t.Parallel()
+	gen := storetest.New(2)
+	tree, more := gen.Tree(2, 2, 2, 100), gen.Tree(3, 2, 2, 100)
+	dir := t.TempDir()
+	putTree(t, dir, tree)
+	for _, name := range []string{"lock", "ballast", "tmp", "gc", "keys", "forgotten", "checkpoints"} {
+		if err := os.RemoveAll(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := walkAll(mustOpen(t, dir, &log{}), tree.Snapshot().ID, false); err != nil || !same(got, downOrder(tree, false)) {
+		t.Fatal(err)
+	}
+	putTree(t, dir, more)
+}
+
 func TestPutTwiceAddsNothing(t *testing.T) {
 	t.Parallel()
 	tree := storetest.New(1).Tree(5, 5, 3, 200)
@@ -164,7 +182,6 @@ func TestOpenRefuses(t *testing.T) {
 			return os.WriteFile(dir+"/config", []byte("\x85\xa8preserve\x02\xa3abc\x01"), 0o600)
 		}, ErrNewer, "upgrade"},
 		"huge config": {func(dir string) error { return os.WriteFile(dir+"/config", make([]byte, 1<<20), 0o600) }, nil, "limit"},
-		"no lock":     {func(dir string) error { return os.Remove(dir + "/lock") }, os.ErrNotExist, "lock"},
 	} {
 		dir := filepath.Join(base, strings.ReplaceAll(name, " ", "-"))
 		mustCreate(t, dir)

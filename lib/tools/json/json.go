@@ -8,8 +8,8 @@
 //     bytes is fixed (see byteKeys): a string at one of them is bytes, at any
 //     other key one of our own words.
 //   - Integers beyond ±2^53 are {"int": "18446744073709551615"}.
-//   - A word that is not UTF-8 is {"str": "…"}, its bytes in base64. Such a word
-//     in head, note, fail or end, and such an "x-" key, is an error.
+//   - A word that is not UTF-8 is {"str": "…"}, its bytes in base64. An "x-" key
+//     that is not UTF-8 is an error.
 //   - Values of an entry's "x-" keys may be of any type. There bytes are always
 //     {"b64": "…"}; floats are {"float": "0.1"} and {"float32": "0.1"}, a NaN by
 //     its bits ({"float": "0x7ff8000000000001"}); a map is an object, or, if
@@ -116,7 +116,7 @@ func each(in io.Reader, fn func(rec.Record) error) (*rec.Reader, error) {
 
 // record prints one record and frees it.
 func (p *printer) record(v rec.Record) error {
-	if err := words(v); err != nil {
+	if err := keys(v); err != nil {
 		return err
 	}
 	if p.wire == nil {
@@ -145,25 +145,15 @@ func (p *printer) record(v rec.Record) error {
 	return nil
 }
 
-// words refuses words that are not UTF-8 where a Writer would mend them, or JSON
-// has no way to keep them.
-func words(v rec.Record) error {
-	var all []string
-	switch v := v.(type) {
-	case *rec.Head:
-		all = []string{v.Host, v.User}
-	case *rec.Note:
-		all = []string{v.Tool, v.Text}
-	case *rec.End:
-		all = v.Warned
-	case *rec.Entry:
-		for _, x := range v.X {
-			all = append(all, x.Key)
-		}
+// keys refuses a foreign key that JSON has no way to keep.
+func keys(v rec.Record) error {
+	e, ok := v.(*rec.Entry)
+	if !ok {
+		return nil
 	}
-	for _, s := range all {
-		if !utf8.ValidString(s) {
-			return fmt.Errorf("the words %q are not UTF-8 and cannot be kept as they are", s)
+	for _, x := range e.X {
+		if !utf8.ValidString(x.Key) {
+			return fmt.Errorf("entry %s: key %q is not UTF-8 and cannot be kept in JSON", rec.Quote(e.Path), x.Key)
 		}
 	}
 	return nil

@@ -424,24 +424,24 @@ func (p *parser) str() []byte {
 	p.expect('"')
 	p.buf = p.buf[:0]
 	for p.err == nil {
-		n := bytes.IndexAny(p.s[p.i:], "\"\\")
-		if n < 0 {
-			p.i = len(p.s)
+		from := p.i
+		for p.i < len(p.s) && p.s[p.i] >= 0x20 && p.s[p.i] != '"' && p.s[p.i] != '\\' {
+			p.i++
+		}
+		part := p.s[from:p.i]
+		switch {
+		case p.i == len(p.s):
 			p.fail("a string without end")
-			break
-		}
-		part := p.s[p.i : p.i+n]
-		if at := bytes.IndexFunc(part, func(r rune) bool { return r < 0x20 }); at >= 0 {
-			p.i += at
+		case p.s[p.i] < 0x20:
 			p.fail("a control character in a string must be escaped")
-			break
-		}
-		if !utf8.Valid(part) {
+		case !utf8.Valid(part):
 			p.fail("a string that is not UTF-8 (bytes are written {\"b64\":\"…\"})")
+		}
+		if p.err != nil {
 			break
 		}
 		p.buf = append(p.buf, part...)
-		p.i += n + 1
+		p.i++
 		if p.s[p.i-1] == '"' {
 			break
 		}
