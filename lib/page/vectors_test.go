@@ -64,7 +64,7 @@ func readVectors(t testing.TB, file string) (vs []vector) {
 // classes are the words for errors in vector files and docs/format/snapshots.md.
 var classes = map[string]error{
 	"page": ErrPage, "order": rec.ErrOrder, "path": rec.ErrPath, "unknown": rec.ErrUnknown, "twice": rec.ErrTwice,
-	"not valid": rec.ErrBad, "type": wire.ErrType, "canonical": wire.ErrCanonical,
+	"not valid": rec.ErrBad, "type": wire.ErrType, "canonical": wire.ErrCanonical, "short": wire.ErrShort,
 }
 
 func (v *vector) judge(t *testing.T, err error, again []byte) {

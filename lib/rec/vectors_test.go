@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -169,7 +170,8 @@ func TestVectorTexts(t *testing.T) {
 }
 
 // notation writes the msgpack value that b begins with as text: str in double
-// quotes, bin in single ones if it is printable ASCII, else as h'hex'.
+// quotes, bin in single ones if it is printable ASCII, else as h'hex', and floats
+// behind their type.
 func notation(b []byte) (text string, rest []byte, err error) {
 	if len(b) == 0 {
 		return "", nil, io.ErrUnexpectedEOF
@@ -232,6 +234,10 @@ func notation(b []byte) (text string, rest []byte, err error) {
 		text = strconv.FormatBool(code == 0xc3)
 	case code >= 0xc4 && code <= 0xc6:
 		text = bin(take(number(1 << (code - 0xc4))))
+	case code == 0xca:
+		text = "float32 " + strconv.FormatFloat(float64(math.Float32frombits(uint32(number(4)))), 'g', -1, 32)
+	case code == 0xcb:
+		text = "float64 " + strconv.FormatFloat(math.Float64frombits(number(8)), 'g', -1, 64)
 	case code >= 0xcc && code <= 0xcf:
 		text = strconv.FormatUint(number(1<<(code-0xcc)), 10)
 	case code >= 0xd0 && code <= 0xd3:
