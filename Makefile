@@ -5,7 +5,7 @@ export SRC
 export CGO_ENABLED = 0
 PREFIX = /usr/local
 FUZZTIME = 10s
-SHELLS = $(wildcard scripts/pv-* .ci/* testdata/scripts/*.sh)
+SHELLS = $(wildcard scripts/pv-* .ci/*) testdata/treedump
 
 .PHONY: all test check race fuzz bench system backup install clean
 

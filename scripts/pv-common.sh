@@ -79,6 +79,7 @@ begin() {
 	ssh://*) remote "${repo#ssh://}" ;;
 	*://*) bad "repository $repo: a directory or ssh://[user@]host[:port]/path is meant" ;;
 	-*) path=./$repo ;;
+	[!/.]*:*) [ -d "$repo" ] || bad "repository $repo: for another machine say ssh://host/path, for a directory of that name ./$repo" ;;
 	esac
 	work=$(mktemp -d "${TMPDIR:-/tmp}/preserve.XXXXXXXXXX")
 	trap finish EXIT

@@ -36,11 +36,33 @@ const (
 type Bounds struct {
 	page, group hash.Hash
 	sum         [sha256.Size]byte
+	roots       map[string]bool
 }
 
-// New returns Bounds under the keys that the cut key gives for groups and pages.
-func New(groupKey, pageKey []byte) *Bounds {
-	return &Bounds{page: hmac.New(sha256.New, pageKey), group: hmac.New(sha256.New, groupKey)}
+// New returns Bounds under the keys that the cut key gives for groups and pages,
+// for a tree with the given roots: only the part of a path below its root
+// decides, so that a tree is cut in the same places wherever it stands and
+// however its root is spelled.
+func New(groupKey, pageKey []byte, roots []string) *Bounds {
+	b := &Bounds{page: hmac.New(sha256.New, pageKey), group: hmac.New(sha256.New, groupKey), roots: map[string]bool{}}
+	for _, r := range roots {
+		b.roots[r] = true
+	}
+	return b
+}
+
+// below returns the part of a path that lies below its root; the path itself
+// above all roots.
+func (b *Bounds) below(path string) string {
+	if b.roots[path] {
+		return ""
+	}
+	for i := range len(path) {
+		if path[i] == '/' && b.roots[path[:i]] {
+			return path[i+1:]
+		}
+	}
+	return path
 }
 
 // zeros returns the number of leading zero bits of the MAC over the parts.
@@ -59,13 +81,13 @@ var (
 
 // PageBegins reports whether a page begins with the entry at path.
 func (b *Bounds) PageBegins(path string) bool {
-	return b.zeros(b.page, tagPath, []byte(path)) >= pageBits
+	return b.zeros(b.page, tagPath, []byte(b.below(path))) >= pageBits
 }
 
 // IndexBegins reports whether an index page of the given level (1 and up: one
 // less than its kind) begins with the child whose first entry is at path.
 func (b *Bounds) IndexBegins(level int, path string) bool {
-	return b.zeros(b.page, tagPath, []byte(path)) >= pageBits+indexBits*level
+	return b.zeros(b.page, tagPath, []byte(b.below(path))) >= pageBits+indexBits*level
 }
 
 // GroupEnds reports whether a group that has reached GroupMin ends behind a file

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-func testBounds(b byte) *Bounds { return New([]byte{b, 1}, []byte{b, 2}) }
+func testBounds(b byte) *Bounds { return New([]byte{b, 1}, []byte{b, 2}, nil) }
 
 // The rates are what they are said to be, and nested: a path that begins an
 // index page begins a page.
@@ -67,6 +67,28 @@ func TestKeyed(t *testing.T) {
 	}
 	if changed == 0 || changed == 256 {
 		t.Error("the end of a file does not decide")
+	}
+}
+
+// A tree is cut in the same places wherever it stands.
+func TestRootsDoNotDecide(t *testing.T) {
+	here, there := New([]byte{1}, []byte{2}, []string{"home/ann", "etc"}), New([]byte{1}, []byte{2}, []string{"srv/backup/ann", "x"})
+	plain := New([]byte{1}, []byte{2}, []string{""})
+	same := 0
+	for i := range 20000 {
+		p := fmt.Sprintf("a/%d", i)
+		if here.PageBegins("home/ann/"+p) != there.PageBegins("srv/backup/ann/"+p) || here.PageBegins("etc/"+p) != plain.PageBegins(p) {
+			t.Fatal(p)
+		}
+		if here.PageBegins("home/annex/"+p) && here.PageBegins("home/ann/"+p) {
+			same++
+		}
+	}
+	if same > 5 { // 20000/65536 expected by chance
+		t.Errorf("a path beside the root is taken for one below it: %d", same)
+	}
+	if here.PageBegins("home/ann") != there.PageBegins("x") {
+		t.Error("the root itself")
 	}
 }
 

@@ -394,7 +394,7 @@ func finish(v Record, seen uint64, strict bool) error {
 			return err
 		}
 		tree := v.Kind == Tree || v.Kind == Content
-		if has := seen>>3&15 == 15; has != tree && (tree || strict) {
+		if has := seen >> 3 & 15; tree && has != 15 || strict && !tree && has != 0 {
 			return fmt.Errorf("host, user, time, roots: %w", ErrAbsent)
 		}
 		if strict && (seen>>8&1 == 1 && len(v.Base) == 0 || seen>>10&1 == 1 && !v.Meta || seen>>11&1 == 1 && len(v.Nonce) == 0) {

@@ -304,6 +304,12 @@ func (e *Entry) decode(c *wire.Cursor, form Form) {
 		case len(e.X) >= 64:
 			c.Fail(fmt.Errorf("foreign keys: %w of 64", wire.ErrLimit))
 		}
+		if c.Err() == nil && !stored {
+			strict := wire.NewCursor(raw, true)
+			if strict.Raw(); strict.Err() != nil { // it is stored as it is
+				c.Fail(fmt.Errorf("key %q: %w", key, strict.Err()))
+			}
+		}
 		lastX = key
 		e.X = append(e.X, XField{key, slices.Clone(raw)})
 	})

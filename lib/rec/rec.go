@@ -99,6 +99,14 @@ const NonceSize = 16
 // found at and below Dir/Path.
 type Root struct{ Dir, Path string }
 
+// Paths returns the roots' paths.
+func Paths(roots []Root) (paths []string) {
+	for _, r := range roots {
+		paths = append(paths, r.Path)
+	}
+	return paths
+}
+
 // A Chunker names the algorithm and the sizes that cut large files.
 type Chunker struct {
 	Name          string

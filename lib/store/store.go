@@ -161,12 +161,18 @@ func create(dir string) error {
 // repository, some in one that was copied by something that leaves out empty
 // directories.
 func makeSubdirs(dir string) error {
+	made := false
 	for _, name := range subdirs {
-		if err := os.Mkdir(filepath.Join(dir, name), dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+		err := os.Mkdir(filepath.Join(dir, name), dirPerm)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("make the repository: %w", err)
 		}
+		made = made || err == nil
 	}
-	return nil
+	if !made {
+		return nil
+	}
+	return durable.SyncDir(dir)
 }
 
 // checkEmpty accepts a directory that holds nothing but what a creator makes

@@ -249,7 +249,7 @@ func (e *Env) Parse(fs *flag.FlagSet, usage string) ([]string, error) {
 	for {
 		err := fs.Parse(args)
 		if errors.Is(err, flag.ErrHelp) {
-			return nil, e.help(usage)
+			return nil, e.help(usage + common)
 		}
 		if e.version {
 			return nil, e.help(e.Name + " " + Version + "\n")
@@ -266,6 +266,13 @@ func (e *Env) Parse(fs *flag.FlagSet, usage string) ([]string, error) {
 		args = rest[1:]
 	}
 }
+
+// common ends the usage of every command.
+const common = `  --version  print the version
+
+exit status: 0 done; 1 failed, nothing committed; 2 wrong command line; 3 done,
+but something was left out or differs, and was named
+`
 
 func (e *Env) help(text string) error {
 	if _, err := io.WriteString(e.Stdout, text); err != nil {

@@ -82,10 +82,9 @@ func (n *Node) dress(dirfd int, name string) error {
 // A leader is the first name of a file with several.
 type leader struct {
 	node  *Node
-	unmet uint32 // names that Begin has not had; guarded by Target.mu like all below
 	ino   uint64
 	dev   uint64
-	refs  int // nodes that use it, itself too, and one while names are unmet
+	refs  int // nodes that use it, itself too, and one until Close; guarded by Target.mu like all below
 	ended bool
 	err   error   // why there is no such file
 	wait  []*Node // hard links to be made when it has ended

@@ -52,7 +52,7 @@ type Target struct {
 	err     error // the first that nobody else was told
 	left    Left
 	denied  map[[2]uint32]bool // owners that could not be set: whether the group could
-	leaders map[string]*leader // those with names still to come
+	leaders map[string]*leader // all: a name made during the scan makes more than Links
 
 	creating sync.RWMutex // held while a temporary file comes to be, and by Cleanup
 }
@@ -219,13 +219,9 @@ func (t *Target) Begin(e *rec.Entry) (*Node, error) {
 		if n.leader = t.leaders[e.Leader]; n.leader == nil {
 			return nil, ErrLeader
 		}
-		if n.leader.unmet--; n.leader.unmet == 0 {
-			delete(t.leaders, e.Leader) // its reference is this node's now
-		} else {
-			n.leader.refs++
-		}
+		n.leader.refs++
 	} else if e.Links > 1 {
-		n.leader = &leader{node: n, unmet: e.Links - 1, refs: 2}
+		n.leader = &leader{node: n, refs: 2}
 		t.leaders[e.Path] = n.leader
 		if d.barred && t.given.uid != 0 {
 			n.leader.held = true
@@ -305,7 +301,7 @@ func (t *Target) Close() error {
 		t.Abandon()
 		return err
 	}
-	for _, l := range leaders { // names outside the snapshot
+	for _, l := range leaders {
 		t.drop(l)
 	}
 	for n := len(t.stack) - 1; n >= 0; n-- {

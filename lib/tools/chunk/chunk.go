@@ -98,7 +98,7 @@ func run(env *tool.Env, keyFile string, in *rec.Reader, out *rec.Writer) error {
 	}
 	r := &reader{src: src}
 	group, page := cut.Group(), cut.Page()
-	a := newAssembler(env, r, out, cutter, p.Max, bounds.New(group.Bytes(), page.Bytes()))
+	a := newAssembler(env, r, out, cutter, p.Max, bounds.New(group.Bytes(), page.Bytes(), rec.Paths(head.Roots)))
 	out.Tick(in, a.progress)
 	m := par.New(readers, ahead, inFlight, r.prepare, a.take)
 	before, err := feed(in, out, m, a)

@@ -289,7 +289,7 @@ func TestPieces(t *testing.T) {
 	}
 	defer src.Close()
 	r := &reader{src: src}
-	a := newAssembler(env, r, w, cutter, p.Max, bounds.New([]byte{1}, []byte{2}))
+	a := newAssembler(env, r, w, cutter, p.Max, bounds.New([]byte{1}, []byte{2}, nil))
 	if err := w.Write(&rec.Head{Kind: rec.Content}); err != nil {
 		t.Fatal(err)
 	}

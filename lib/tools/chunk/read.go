@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
 
 	"preserve/lib/bounds"
@@ -137,9 +138,9 @@ func (r *reader) regular(f *file) {
 // unreadable keeps the entry without content: dropping it would look like a
 // deletion.
 func (f *file) unreadable(doing string, err error) {
-	f.entry.Err = rec.Text(cause(err))
+	f.entry.Err = rec.Text(doing + ": " + strings.TrimPrefix(cause(err), doing+": "))
 	f.entry.Extents = nil
-	f.warning = fmt.Sprintf("%s: %s: %s", rec.Quote(f.entry.Path), doing, f.entry.Err)
+	f.warning = rec.Quote(f.entry.Path) + ": " + f.entry.Err
 }
 
 // refresh takes what is known of the file now, if it is not the file that the

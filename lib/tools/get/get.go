@@ -36,9 +36,6 @@ const usage = `usage: pv-get REPO ID [--meta] >sealed
   --ids        the ids of all blobs, sorted
   --has LIST   those of these snapshots that are there
   -v, -q       say more, say less
-
-exit status: 0 done; 1 failed; 2 wrong command line; 3 something is missing or
-damaged and was named
 `
 
 // Run is the command.

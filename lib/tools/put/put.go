@@ -32,9 +32,6 @@ A missing or empty REPO is made if the stream rests on no earlier snapshot.
 A stream in order loose (packs, healing) commits nothing: its blobs are added
 where no good copy is there. On stdout "missing HEX" names a blob that the
 snapshot needs and that is not in REPO: then nothing is committed.
-
-exit status: 0 committed; 1 failed, nothing committed; 2 wrong command line;
-3 committed, but the stream says that something was left out
 `
 
 // maxLabel bounds the label of --as.

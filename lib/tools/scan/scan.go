@@ -23,13 +23,10 @@ const usage = `usage: pv-scan [-C DIR] [--xattrs] PATH… >tree
 Write the metadata of each PATH, and of all that is below it, as a tree stream.
 Contents are not read. An absolute PATH is stored without its leading "/".
 
-	-C DIR    begin relative paths from DIR, not from the working directory
-	--xattrs  read extended attributes and inode flags too, for a pipeline
-	          without pv-chunk, which reads them itself
-	-v, -q    say more, or only errors and warnings
-
-exit status: 0 done, 1 failed, 2 wrong command line, 3 done, but something could
-not be read
+  -C DIR    begin relative paths from DIR, not from the working directory
+  --xattrs  read extended attributes and inode flags too, for a pipeline
+            without pv-chunk, which reads them itself
+  -v, -q    say more, or only errors and warnings
 `
 
 // Run is the command.

@@ -66,6 +66,9 @@ func parse(env *tool.Env) (o options, err error) {
 	case len(o.tags) > snap.MaxTags:
 		return o, tool.Usagef("more than %d tags", snap.MaxTags)
 	}
+	if o.label == "latest" {
+		return o, tool.Usagef("--label latest could never be asked for: latest means the newest snapshot")
+	}
 	for _, w := range append([]string{o.label}, o.tags...) {
 		if len(w) > snap.MaxWord || strings.ToValidUTF8(w, "") != w || strings.ContainsAny(w, "\x00\n") {
 			return o, tool.Usagef("label or tag %q is too long or not plain text", w)

@@ -32,7 +32,7 @@ type item struct {
 
 type sealer struct {
 	box    *box.Sealer
-	bounds *bounds.Bounds
+	bounds func(roots []string) *bounds.Bounds
 	in     *rec.Reader
 	out    *rec.Writer
 	opts   options
@@ -41,7 +41,7 @@ type sealer struct {
 	head    *rec.Head
 	check   page.Checker
 	entries []*rec.Entry
-	chunks  uint64 // since the last cut
+	chunks  []int // lengths of those since the last cut
 	names   rec.Names
 	end     *rec.End
 
@@ -64,8 +64,8 @@ func newSealer(k *key.Key, b *box.Sealer, in *rec.Reader, out *rec.Writer, o opt
 		return nil, fmt.Errorf("a %s key cannot seal", k.Kind())
 	}
 	group, pages := cut.Group(), cut.Page()
-	s := &sealer{box: b, bounds: bounds.New(group.Bytes(), pages.Bytes()), in: in, out: out, opts: o, wire: wire.NewWriter()}
-	s.tree.Begins = s.bounds.IndexBegins
+	s := &sealer{box: b, in: in, out: out, opts: o, wire: wire.NewWriter()}
+	s.bounds = func(roots []string) *bounds.Bounds { return bounds.New(group.Bytes(), pages.Bytes(), roots) }
 	s.tree.Seal = s.metadata
 	s.tree.MaxChildren, s.tree.MaxBytes = bounds.MaxRefs, bounds.MaxBytes
 	return s, nil
@@ -78,6 +78,7 @@ func (s *sealer) run(workers int) (err error) {
 	if s.head, err = s.in.Head(); err != nil {
 		return err
 	}
+	s.tree.Begins = s.bounds(rec.Paths(s.head.Roots)).IndexBegins
 	if err := s.out.Write(&rec.Head{Kind: rec.Sealed, Order: rec.Up, Base: s.head.Base}); err != nil {
 		return err
 	}
@@ -107,10 +108,10 @@ func (s *sealer) read(m *par.Map[*item, *item]) error {
 		}
 		switch v := v.(type) {
 		case *rec.Chunk:
-			if v.N != s.chunks {
-				return s.in.Wrap(fmt.Errorf("%w: chunk %d comes where chunk %d belongs", errStream, v.N, s.chunks))
+			if v.N != uint64(len(s.chunks)) {
+				return s.in.Wrap(fmt.Errorf("%w: chunk %d comes where chunk %d belongs", errStream, v.N, len(s.chunks)))
 			}
-			s.chunks++
+			s.chunks = append(s.chunks, len(v.Data))
 			s.length.Add(uint64(len(v.Data)))
 			err = m.Put(&item{chunk: v}, int64(len(v.Data)))
 		case *rec.Entry:
@@ -140,8 +141,14 @@ func (s *sealer) entry(e *rec.Entry) error {
 		return err
 	}
 	for i, x := range e.Extents {
-		if !x.Hole && x.ID.IsZero() && x.N >= s.chunks {
-			return fmt.Errorf("entry %s: %w: extent %d names chunk %d, and only %d came since the last cut", rec.Quote(e.Path), errStream, i, x.N, s.chunks)
+		if x.Hole || !x.ID.IsZero() {
+			continue
+		}
+		if x.N >= uint64(len(s.chunks)) {
+			return fmt.Errorf("entry %s: %w: extent %d names chunk %d, and only %d came since the last cut", rec.Quote(e.Path), errStream, i, x.N, len(s.chunks))
+		}
+		if n := s.chunks[x.N]; x.Off+x.Len > uint64(n) { // CheckContent has bounded both
+			return fmt.Errorf("entry %s: %w: extent %d ends at byte %d of a chunk of %d", rec.Quote(e.Path), errStream, i, x.Off+x.Len, n)
 		}
 	}
 	if len(s.entries) == bounds.MaxEntries {
@@ -159,14 +166,14 @@ func (s *sealer) cut(m *par.Map[*item, *item]) error {
 		return s.in.Wrap(fmt.Errorf("%w: a cut without entries before it", errStream))
 	}
 	err := m.Put(&item{entries: s.entries}, 1)
-	s.entries, s.chunks = nil, 0
+	s.entries, s.chunks = nil, s.chunks[:0]
 	return err
 }
 
 // complete checks what must be true when the end record came.
 func (s *sealer) complete() error {
 	switch {
-	case len(s.entries) > 0 || s.chunks > 0:
+	case len(s.entries) > 0 || len(s.chunks) > 0:
 		return s.in.Wrap(fmt.Errorf("%w: entries or chunks behind the last cut", errStream))
 	case s.check.Entries == 0:
 		return s.in.Wrap(fmt.Errorf("%w: there is nothing to back up: no entry came", errStream))

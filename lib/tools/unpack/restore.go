@@ -111,6 +111,9 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 		return r.piece(e, uses)
 	}
 	node, err := r.target.Begin(e)
+	if err == nil && node == nil {
+		r.flawed(e)
+	}
 	if err != nil || node == nil {
 		return nil, r.lenient(e, err)
 	}
@@ -119,11 +122,9 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 		node.Skip()
 		return nil, nil
 	}
+	r.flawed(e)
 	if e.Type != rec.File {
 		return nil, r.lenient(e, node.Make())
-	}
-	if e.Inconsistent {
-		r.env.Notice("%s: changed while it was backed up", rec.Quote(e.Path))
 	}
 	f := &output{first: e, node: node}
 	if e.More {
@@ -150,9 +151,7 @@ func (r *restorer) piece(e *rec.Entry, uses int64) (*output, error) {
 	if e.More {
 		return f, nil
 	}
-	if e.Inconsistent {
-		r.env.Notice("%s: changed while it was backed up", rec.Quote(e.Path))
-	}
+	r.flawed(e)
 	r.huge = nil
 	f.mu.Lock()
 	f.final = e

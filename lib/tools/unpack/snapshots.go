@@ -181,6 +181,9 @@ func pick(list []found, name, why string) (id.ID, error) {
 
 func none(list []found, name, why string) error {
 	err := fmt.Errorf("no snapshot is meant by %s among the %d in the repository", name, len(list))
+	if len(name) < 4+2 && strings.Trim(name, `"0123456789abcdefABCDEF`) == "" {
+		return &tool.Hint{Err: err, Text: "the beginning of an id takes 4 digits or more"}
+	}
 	if why != "" && len(list) > 0 {
 		return &tool.Hint{Err: err, Text: "labels and \"latest\" cannot be read: " + why}
 	}

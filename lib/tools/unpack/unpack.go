@@ -171,6 +171,18 @@ func (b *base) Gap(first page.Key, next *page.Key, i id.ID) error {
 	return nil
 }
 
+// flawed names an entry that was not stored as it was.
+func (b *base) flawed(e *rec.Entry) {
+	switch {
+	case e.Err != "" && e.Type == rec.Dir:
+		b.env.Warn("%s: was stored without what is in it: %s", rec.Quote(e.Path), e.Err)
+	case e.Err != "":
+		b.env.Warn("%s: was stored without content: %s", rec.Quote(e.Path), e.Err)
+	case e.Inconsistent:
+		b.env.Warn("%s: changed while it was backed up: its content is of different moments", rec.Quote(e.Path))
+	}
+}
+
 // End passes on what the stage before left out, and has named.
 func (b *base) End(e *rec.End) error {
 	if e.Status != 0 {

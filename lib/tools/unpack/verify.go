@@ -6,6 +6,7 @@ import (
 
 	"preserve/lib/box"
 	"preserve/lib/id"
+	"preserve/lib/page"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
 	"preserve/lib/walk"
@@ -21,23 +22,30 @@ func verify(env *tool.Env, o options, in *rec.Reader, open *box.Opener, b base) 
 	if err := walk.Run(in, open, walk.Options{Want: o.want}, v); err != nil {
 		return err
 	}
-	if env.Warned() {
+	verdict := "is whole"
+	if v.missing {
 		return nil
 	}
-	_, err := fmt.Fprintf(env.Stdout, "%s is whole: %d entries, %d bytes\n", v.id, v.snap.Entries, v.snap.Bytes)
+	if env.Warned() {
+		verdict = "is as it was stored, but for what is named here"
+	}
+	_, err := fmt.Fprintf(env.Stdout, "%s %s: %d entries, %d bytes\n", v.id, verdict, v.snap.Entries, v.snap.Bytes)
 	return err
 }
 
-type verifier struct{ base }
+type verifier struct {
+	base
+	missing bool // something that was stored is not there
+}
+
+func (v *verifier) Gap(first page.Key, next *page.Key, i id.ID) error {
+	v.missing = true
+	return v.base.Gap(first, next, i)
+}
 
 func (v *verifier) Page(p *walk.Page) error {
 	for _, e := range p.Entries {
-		switch {
-		case e.Err != "":
-			v.env.Notice("%s: was stored without content: %s", rec.Quote(e.Path), e.Err)
-		case e.Inconsistent:
-			v.env.Notice("%s: changed while it was backed up", rec.Quote(e.Path))
-		}
+		v.flawed(e)
 	}
 	return nil
 }
@@ -45,6 +53,7 @@ func (v *verifier) Page(p *walk.Page) error {
 func (v *verifier) Data(*walk.Page, int, []byte) error { return nil }
 
 func (v *verifier) Missing(p *walk.Page, ref int, i id.ID) error {
+	v.missing = true
 	v.env.Warn("data blob %s is missing in the repository; it belongs to %s", i.Short(), lostFiles(p, ref))
 	return nil
 }
