@@ -83,6 +83,10 @@ begin() {
 	esac
 	work=$(mktemp -d "${TMPDIR:-/tmp}/preserve.XXXXXXXXXX")
 	trap finish EXIT
+	if ! echo probe 2>/dev/null >"$work/probe"; then
+		say "no room for a few bytes in ${TMPDIR:-/tmp}: make some, or set TMPDIR"
+		exit 1
+	fi
 	trap stop HUP INT TERM
 	exec 3>&2
 }
@@ -138,6 +142,7 @@ verdict() {
 	last='' usage='' deaths=''
 	for stage; do
 		last=$(cat "$work/$stage.status" 2>/dev/null) || last=137
+		: "${last:=137}"
 		signal=$((last - 128))
 		if [ "$last" -eq 2 ]; then
 			usage=yes
@@ -160,6 +165,7 @@ verdict() {
 
 # resolve SNAPSHOT: the full id of a snapshot in $id.
 resolve() {
+	[ -n "$1" ] || bad 'the snapshot is empty: an id, the beginning of one, a label or latest is meant'
 	id=$(printf %s "$1" | tr A-F a-f)
 	case $id in *[!0-9a-f]*) ;; *) [ ${#id} -ne 64 ] || return 0 ;; esac
 	run pick "$1" >"$work/id"

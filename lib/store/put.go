@@ -101,6 +101,7 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.checkPacks(v)
 	p := &Put{
 		r: r, view: v, o: o,
 		disk:     &disk{tmp: r.path("tmp"), temps: map[string]bool{}},

@@ -42,7 +42,9 @@ type Row struct {
 type view struct {
 	rows  []pack.Row // sorted; Pack is an index in packs
 	packs []id.ID
+	sizes []uint64 // of packs
 	large []large
+	gone  map[id.ID]bool // packs whose rows are passed over; see checkPacks
 	names map[id.ID]bool // segments that were read, or found damaged
 }
 
@@ -127,7 +129,7 @@ func (r *Repo) loadSegment(v *view, name id.ID, size int64) error {
 func (v *view) merge(s *pack.Segment) error {
 	base := uint32(len(v.packs))
 	for _, p := range s.Packs() {
-		v.packs = append(v.packs, p.Name)
+		v.packs, v.sizes = append(v.packs, p.Name), append(v.sizes, p.Size)
 	}
 	v.rows = slices.Grow(v.rows, int(s.Len()))
 	for i := range s.Len() {
@@ -162,6 +164,9 @@ func (v *view) lookup(i id.ID, bad func(segment id.ID, err error)) iter.Seq[Row]
 		at := sort.Search(len(v.rows), func(k int) bool { return bytes.Compare(v.rows[k].ID[:], i[:]) >= 0 })
 		for ; at < len(v.rows) && v.rows[at].ID == i; at++ {
 			w := &v.rows[at]
+			if v.gone[v.packs[w.Pack]] {
+				continue
+			}
 			if !yield(Row{i, v.packs[w.Pack], w.Offset, w.Length, w.Kind}) {
 				return
 			}
@@ -173,6 +178,9 @@ func (v *view) lookup(i id.ID, bad func(segment id.ID, err error)) iter.Seq[Row]
 				if w, err = s.Row(at); err != nil || w.ID != i {
 					break
 				}
+				if v.gone[s.Packs()[w.Pack].Name] {
+					continue
+				}
 				if !yield(Row{i, s.Packs()[w.Pack].Name, w.Offset, w.Length, w.Kind}) {
 					return
 				}
@@ -181,6 +189,30 @@ func (v *view) lookup(i id.ID, bad func(segment id.ID, err error)) iter.Seq[Row]
 				bad(s.name, err)
 			}
 		}
+	}
+}
+
+// checkPacks passes over the rows of packs that are not there, or not whole, so
+// that put does not rely on them: what comes again is stored again, and so the
+// repository heals.
+func (r *Repo) checkPacks(v *view) {
+	gone := map[id.ID]bool{}
+	check := func(name id.ID, size uint64) {
+		st, err := os.Stat(r.packPath(name))
+		if errors.Is(err, fs.ErrNotExist) || err == nil && uint64(st.Size()) != size {
+			gone[name] = true
+		}
+	}
+	for i, name := range v.packs[:len(v.sizes)] {
+		check(name, v.sizes[i])
+	}
+	for _, s := range v.large {
+		for _, p := range s.Packs() {
+			check(p.Name, p.Size)
+		}
+	}
+	if v.gone = gone; len(gone) > 0 {
+		r.opts.Warn("%d packs of the repository are missing or not whole: what they held is stored again where it comes again, and older snapshots may lack it", len(gone))
 	}
 }
 

@@ -59,6 +59,12 @@ var (
 	ErrOwner = errors.New("a device is made only together with its owner")
 )
 
+// Exhausted reports whether an error says that this process or the system has
+// run out of something: nothing about the file at hand.
+func Exhausted(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOMEM)
+}
+
 // join puts a name behind the path of its directory.
 func join(dir, name string) string {
 	if dir == "" {

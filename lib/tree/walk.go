@@ -241,6 +241,8 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 	case err == unix.ENOENT:
 		w.Report.Vanished(path)
 		return false, nil
+	case Exhausted(err):
+		return false, op("open directory "+rec.Quote(path), err)
 	case err != nil:
 		w.fault(op("open directory", err))
 		return false, w.visit(&w.e)

@@ -68,8 +68,10 @@ func (a *assembler) progress() (files, bytes uint64) { return a.files.Load(), a.
 func (a *assembler) take(f *file) error {
 	defer f.free()
 	e := f.entry
-	if e.Type == rec.HardLink && !a.follow(&f) {
-		return nil
+	if e.Type == rec.HardLink {
+		if there, err := a.follow(&f); !there || err != nil {
+			return err
+		}
 	}
 	a.tell(f)
 	if f.gone {
@@ -104,20 +106,23 @@ func (a *assembler) take(f *file) error {
 // follow deals with a hard link whose first name has vanished: the next name
 // that is still there takes its place. It reports whether there is anything to
 // store.
-func (a *assembler) follow(f **file) bool {
+func (a *assembler) follow(f **file) (bool, error) {
 	e := (*f).entry
 	if to, ok := a.moved[e.Leader]; ok {
 		e.Leader = to
-		return true
+		return true, nil
 	}
 	lost, ok := a.lost[e.Leader]
 	if !ok {
-		return true
+		return true, nil
 	}
 	old := e.Leader
 	lead := *lost
 	lead.Path, lead.X = e.Path, e.X
-	next, _ := a.reader.prepare(&lead) // its error is always nil
+	next, err := a.reader.prepare(&lead)
+	if err != nil {
+		return false, err
+	}
 	if !next.gone {
 		delete(a.lost, old)
 		a.moved[old] = lead.Path
@@ -128,7 +133,7 @@ func (a *assembler) follow(f **file) bool {
 	if next.gone {
 		a.tell(next)
 	}
-	return !next.gone
+	return !next.gone, nil
 }
 
 func (a *assembler) tell(f *file) {

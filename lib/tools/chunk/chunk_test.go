@@ -377,6 +377,39 @@ func TestCompare(t *testing.T) {
 	}
 }
 
+// A large file that grew is what it was when its ends still are.
+func TestGrownOrRewritten(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "f")
+	b := random(1, 3<<20)
+	write(t, file, b)
+	roots, err := tree.Resolve(dir, []string{"."}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := tree.OpenRoots(roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer src.Close()
+	o, err := src.Open("f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	w := &flow{open: o}
+	w.samples(b[:1<<20], []rec.Extent{{Len: 1 << 20}}, 1<<20)
+	w.samples(b[1<<20:], []rec.Extent{{Len: 2 << 20}}, 3<<20)
+	write(t, file, append(bytes.Clone(b), 'x'))
+	if !w.same() {
+		t.Error("only grown, and called changed")
+	}
+	write(t, file, random(2, 4<<20))
+	if w.same() {
+		t.Error("written anew, and called grown")
+	}
+}
+
 func TestBadInput(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "a"), []byte("a"))

@@ -1,6 +1,7 @@
 package chunk
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"sync"
@@ -25,6 +26,43 @@ type flow struct {
 	window   []byte // room for two chunks
 	from, to int    // what of it is waiting to be cut
 	segs     []segment
+
+	first, last sample
+}
+
+// A sample is some of what was read of a file, and where.
+type sample struct {
+	off  int64
+	data []byte
+}
+
+// sampleSize bounds a sample.
+const sampleSize = 64 << 10
+
+// samples keeps the beginning and the end of what was read, from a chunk and the
+// extents that were made of it.
+func (w *flow) samples(data []byte, extents []rec.Extent, end int64) {
+	x := extents[len(extents)-1]
+	n := min(sampleSize, int(x.Len))
+	w.last.off, w.last.data = end-int64(n), append(w.last.data[:0], data[len(data)-n:]...)
+	if w.first.data == nil {
+		x := extents[0]
+		if x.Hole {
+			w.first.off, x = int64(x.Len), extents[1]
+		}
+		w.first.data = append(w.first.data, data[:min(sampleSize, int(x.Len))]...)
+	}
+}
+
+// same reports whether what was sampled still reads the same.
+func (w *flow) same() bool {
+	for _, s := range []sample{w.first, w.last} {
+		b := make([]byte, len(s.data))
+		if n, err := readAt(w.open, b, s.off); err != nil || n < len(b) || !bytes.Equal(b, s.data) {
+			return false
+		}
+	}
+	return true
 }
 
 // fill reads until a whole chunk is waiting, or all that remains.
@@ -120,6 +158,7 @@ func (a *assembler) large(f *file) error {
 		}
 		before := len(e.Extents)
 		pos = w.take(e, c, int64(n), pos)
+		w.samples(data, e.Extents[before:], pos)
 		a.bytes += extentSize * (len(e.Extents) - before)
 		rest := w.to > w.from || w.read < w.size
 		full := a.chunks+uint64(len(a.groups))+2 > bounds.MaxRefs || len(e.Extents) > maxExtents || a.bytes+chunkExtents > bounds.MaxBytes
@@ -147,6 +186,11 @@ func (a *assembler) close(f *file, e *rec.Entry, w *flow, pos int64) {
 	verdict := changed
 	if after, err := f.open.Stat(); err == nil {
 		verdict = compare(f.stat, after, w.size)
+		// A log that grows still begins and ends as it did; one that was
+		// written anew does not.
+		if verdict == grown && !w.same() {
+			verdict = changed
+		}
 	}
 	if w.size > pos {
 		e.Extents = append(e.Extents, rec.Extent{Hole: true, Len: uint64(w.size - pos)})

@@ -81,7 +81,7 @@ func (r *reader) prepare(e *rec.Entry) (*file, error) {
 	switch {
 	case e.Err != "" || e.Type == rec.HardLink:
 	case e.Type == rec.File:
-		r.regular(f)
+		return f, r.regular(f)
 	default:
 		r.attributes(f, func() ([]rec.XAttr, uint32, error) { return r.src.Attributes(e.Path, e.Type) })
 	}
@@ -103,18 +103,21 @@ func (r *reader) attributes(f *file, read func() ([]rec.XAttr, uint32, error)) {
 	}
 }
 
-// regular opens a regular file.
-func (r *reader) regular(f *file) {
+// regular opens a regular file. An error ends the run: it says nothing about the
+// file.
+func (r *reader) regular(f *file) error {
 	e := f.entry
 	o, err := r.src.Open(e.Path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		f.gone = true
 		f.notice = fmt.Sprintf("%s: has vanished since it was scanned", rec.Quote(e.Path))
-		return
+		return nil
+	case tree.Exhausted(err):
+		return fmt.Errorf("%s: %w", rec.Quote(e.Path), err)
 	case err != nil:
 		f.unreadable("open", err)
-		return
+		return nil
 	}
 	st, err := o.Stat()
 	if err == nil && st.Type != rec.File {
@@ -123,16 +126,17 @@ func (r *reader) regular(f *file) {
 	if err != nil {
 		o.Close()
 		f.unreadable("open", err)
-		return
+		return nil
 	}
 	f.refresh(st)
 	r.attributes(f, o.Attributes)
 	if st.Size > bounds.SmallFile {
 		f.open, f.stat = o, st
-		return
+		return nil
 	}
 	defer o.Close()
 	f.small(o, st)
+	return nil
 }
 
 // unreadable keeps the entry without content: dropping it would look like a
@@ -174,7 +178,7 @@ func (f *file) small(o *tree.File, st tree.Stat) {
 		}
 		verdict := compare(st, after, n)
 		f.entry.Size = uint64(n)
-		if verdict == changed && try < tries && after.Size <= bounds.SmallFile {
+		if verdict != same && try < tries && after.Size <= bounds.SmallFile {
 			f.free()
 			st = after
 			f.refresh(st)

@@ -171,8 +171,14 @@ func (r *restorer) lenient(e *rec.Entry, err error) error {
 	case errors.Is(err, tree.ErrLeader):
 		r.env.Warn("%s: link to %s: %s", rec.Quote(e.Path), rec.Quote(e.Leader), tree.ErrLeader)
 		return nil
+	case errors.Is(err, tree.ErrParent):
+		// The walk has seen to it that the parent came: it could not be made.
+		r.env.Warn("%s: %s", rec.Quote(e.Path), tree.ErrParent)
+		return nil
+	case err == nil:
+		return nil
 	}
-	return err
+	return fmt.Errorf("%s: %w", rec.Quote(e.Path), err)
 }
 
 // Data writes a blob where it belongs.
@@ -210,10 +216,11 @@ func (r *restorer) write(f *output, data []byte, at int64) error {
 	if failed {
 		return nil
 	}
-	if _, err := out.WriteAt(data, at); err != nil {
-		return fmt.Errorf("%s: %w", rec.Quote(f.first.Path), err)
+	_, err := out.WriteAt(data, at)
+	if err != nil {
+		r.fail(f)
 	}
-	return nil
+	return r.lenient(f.first, err)
 }
 
 // done counts one use down and ends the file with the last.
