@@ -142,7 +142,11 @@ func (r *reader) regular(f *file) error {
 // unreadable keeps the entry without content: dropping it would look like a
 // deletion.
 func (f *file) unreadable(doing string, err error) {
-	f.entry.Err = rec.Text(doing + ": " + strings.TrimPrefix(cause(err), doing+": "))
+	text := cause(err)
+	for strings.HasPrefix(text, doing+": ") {
+		text = strings.TrimPrefix(text, doing+": ")
+	}
+	f.entry.Err = rec.Text(doing + ": " + text)
 	f.entry.Extents = nil
 	f.warning = rec.Quote(f.entry.Path) + ": " + f.entry.Err
 }

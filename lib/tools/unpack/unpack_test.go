@@ -167,6 +167,21 @@ func TestMissingDataLeavesFileOut(t *testing.T) {
 	}
 }
 
+// What the destination cannot hold is named, with all that is below it; the rest
+// comes back.
+func TestDestinationCannotHold(t *testing.T) {
+	s := newStream(t, rec.Down)
+	d := s.blob(0, []byte("hello"))
+	long := strings.Repeat("n", 300)
+	p := s.page([]*rec.Entry{dir("a"), dir("a/" + long), file("a/"+long+"/f", x(0, 0, 5)), file("b", x(0, 0, 5)), file(strings.Repeat("z", 300), x(0, 0, 5))}, d)
+	s.put(s.snapshot(p, snap.Snapshot{Entries: 5, Bytes: 15}), p, d)
+	to := filepath.Join(t.TempDir(), "to")
+	_, stderr, status := s.run("-q", "-k", keyFile("read"), to)
+	if status != 3 || listed(t, to) != " /a /b" || strings.Count(stderr, "\n") != 3 {
+		t.Errorf("status %d, restored %q\n%s", status, listed(t, to), stderr)
+	}
+}
+
 // A huge file in several pieces, and one that lost its second page.
 func TestPieces(t *testing.T) {
 	for _, lose := range []bool{false, true} {
