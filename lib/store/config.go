@@ -110,6 +110,9 @@ func readConfig(dir string) (Config, error) {
 	st, err := os.Stat(path)
 	var b []byte
 	if err == nil {
+		if !st.Mode().IsRegular() {
+			return Config{}, fmt.Errorf("%q is %w (its config is no file)", dir, ErrNone)
+		}
 		if st.Size() > maxConfig {
 			return Config{}, fmt.Errorf("%q: %w", path, wire.ErrLimit)
 		}

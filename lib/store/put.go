@@ -88,7 +88,7 @@ type PutOptions struct {
 func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 	for _, b := range base {
 		if _, err := r.where(b); err != nil {
-			return nil, fmt.Errorf("the stream rests on snapshot %s, which is %w: %q", b, err, r.dir)
+			return nil, r.whereError(fmt.Sprintf("the stream rests on snapshot %s, which", b), err)
 		}
 	}
 	v, err := r.current()

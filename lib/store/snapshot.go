@@ -145,13 +145,22 @@ func (r *Repo) HasSnapshot(i id.ID) (bool, error) {
 	return err == nil, err
 }
 
+// whereError says of a snapshot that it is missing or forgotten, or what kept us
+// from knowing.
+func (r *Repo) whereError(what string, err error) error {
+	if errors.Is(err, ErrMissing) || errors.Is(err, ErrForgotten) {
+		return fmt.Errorf("%s is %w: %q", what, err, r.dir)
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
 // Snapshot reads a snapshot or checkpoint. If its object is damaged, the blob is
 // taken from the packs, and what the repository says of it is lost. Errors:
 // ErrMissing, ErrForgotten, ErrDamaged, explained.
 func (r *Repo) Snapshot(i id.ID) (*Snapshot, error) {
 	dir, err := r.where(i)
 	if err != nil {
-		return nil, fmt.Errorf("snapshot %s is %w: %q", i, err, r.dir)
+		return nil, r.whereError("snapshot "+i.String(), err)
 	}
 	path := r.path(dir, i.String())
 	data, err := readLimited(path, maxSnapshot)

@@ -212,6 +212,9 @@ func TestOpenRefuses(t *testing.T) {
 		"newer": {func(dir string) error {
 			return os.WriteFile(dir+"/config", []byte("\x85\xa8preserve\x02\xa3abc\x01"), 0o600)
 		}, ErrNewer, "upgrade"},
+		"fifo config": {func(dir string) error {
+			return errors.Join(os.Remove(dir+"/config"), unix.Mkfifo(dir+"/config", 0o600))
+		}, ErrNone, "no file"},
 		"huge config": {func(dir string) error { return os.WriteFile(dir+"/config", make([]byte, 1<<20), 0o600) }, nil, "limit"},
 	} {
 		dir := filepath.Join(base, strings.ReplaceAll(name, " ", "-"))
