@@ -275,6 +275,9 @@ func (w *walker) children(l *level) error {
 			at = l.stat(fd, at, workers)
 			w.ahead.after(time.Since(begun)*time.Duration(workers), l)
 		}
+		if Exhausted(err) {
+			return op("open directory "+rec.Quote(l.path)+" again", err)
+		}
 		if err != nil {
 			w.Report.Warn(l.path, op("open directory again", err))
 			return nil
