@@ -55,7 +55,8 @@ type Page struct {
 type Sink interface {
 	// Snapshot comes first.
 	Snapshot(i id.ID, s *snap.Snapshot) error
-	// Page comes before its data, in path order, from one goroutine.
+	// Page comes before its data, in path order, from one goroutine. The sink may
+	// take Uses out of it that it does not need.
 	Page(p *Page) error
 	// Data brings blob ref of p; plain is valid until Data returns. It is
 	// called from several goroutines, for pages that came already.
@@ -73,8 +74,24 @@ type Sink interface {
 
 // Options of a walk.
 type Options struct {
-	Want     id.ID // the snapshot that was asked for; zero: any
-	MetaOnly bool  // skip data blobs, should they come
+	Want     id.ID   // the snapshot that was asked for; zero: any
+	MetaOnly bool    // skip data blobs, should they come
+	Choose   Chooser // nil: the sink gets every entry as it is
+}
+
+// A Chooser stands between a walk and its sink: it picks, changes and adds
+// entries. It is called by one goroutine, with every record in path order, and
+// never sees one that the checks refuse.
+type Chooser interface {
+	// Choose returns what the sink gets in place of e, in order: nothing, e, or
+	// a copy of e with other metadata, whose Extents are e's or nil. Entries
+	// that must come first, without content, may stand before it. It must not
+	// change e itself.
+	Choose(e *rec.Entry) ([]*rec.Entry, error)
+	// Reaches reports whether Choose may return anything for a record at or
+	// behind first and before next (all that remain if next is nil), or needs to
+	// see one there: a page of which it returns false need not be fetched.
+	Reaches(first page.Key, next *page.Key) bool
 }
 
 // inFlight bounds the sealed bytes of data blobs that are being opened.
@@ -202,7 +219,7 @@ func (w *walker) blob(b *rec.Blob) error {
 	if b.Kind == rec.KindData {
 		ref := f.next
 		f.next++
-		if w.o.MetaOnly {
+		if w.o.MetaOnly || w.o.Choose != nil && len(f.page.Uses[ref]) == 0 {
 			b.Free()
 			return nil
 		}
@@ -286,6 +303,11 @@ func (w *walker) node(b *rec.Blob, first *page.Key) error {
 	if entries, err = w.accept(entries); err != nil {
 		return fmt.Errorf("page %s: %w", b.ID.Short(), err)
 	}
+	if w.o.Choose != nil {
+		if entries, err = choose(w.o.Choose, entries); err != nil {
+			return w.told(err)
+		}
+	}
 	p.fill(entries, refs)
 	if err := w.told(w.sink.Page(p)); err != nil {
 		return err
@@ -317,6 +339,19 @@ func (w *walker) accept(entries []*rec.Entry) ([]*rec.Entry, error) {
 		good = append(good, e)
 	}
 	return good, nil
+}
+
+// choose is what a Chooser makes of a page's entries.
+func choose(c Chooser, entries []*rec.Entry) ([]*rec.Entry, error) {
+	chosen := entries[:0:0]
+	for _, e := range entries {
+		es, err := c.Choose(e)
+		if err != nil {
+			return nil, err
+		}
+		chosen = append(chosen, es...)
+	}
+	return chosen, nil
 }
 
 // fill sets the page's entries and works out where each blob's data belongs.
@@ -383,7 +418,7 @@ func (w *walker) missing(i id.ID) error {
 	ref := f.next
 	f.next++
 	if kind == rec.KindData {
-		if w.o.MetaOnly {
+		if w.o.MetaOnly || w.o.Choose != nil && len(f.page.Uses[ref]) == 0 {
 			return nil
 		}
 		return w.told(w.sink.Missing(f.page, ref, i))

@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"time"
 
-	"preserve/lib/box"
 	"preserve/lib/id"
 	"preserve/lib/rec"
 	"preserve/lib/snap"
@@ -15,9 +14,9 @@ import (
 )
 
 // list prints the snapshot's paths.
-func list(env *tool.Env, o options, in *rec.Reader, open *box.Opener, b base) error {
+func list(env *tool.Env, o options, src source, b base) error {
 	l := &lister{base: b, long: o.long, out: bufio.NewWriterSize(env.Stdout, 64<<10)}
-	err := walk.Run(in, open, walk.Options{Want: o.want, MetaOnly: true}, l)
+	err := src.walk(walk.Options{Want: o.want, MetaOnly: true}, l)
 	if ferr := l.out.Flush(); err == nil {
 		err = ferr
 	}

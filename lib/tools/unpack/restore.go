@@ -6,7 +6,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"preserve/lib/box"
 	"preserve/lib/id"
 	"preserve/lib/page"
 	"preserve/lib/rec"
@@ -17,11 +16,11 @@ import (
 )
 
 // restore writes the snapshot below a directory.
-func restore(env *tool.Env, o options, in *rec.Reader, open *box.Opener, b base) error {
+func restore(env *tool.Env, o options, src source, b base) error {
 	// The directory is made when the snapshot has come and is believed, and
 	// not for a stream that is none.
 	r := &restorer{base: b, dir: o.dir}
-	err := walk.Run(in, open, walk.Options{Want: o.want}, r)
+	err := src.walk(walk.Options{Want: o.want}, r)
 	if r.target == nil {
 		return err
 	}

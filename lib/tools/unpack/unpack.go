@@ -37,14 +37,42 @@ each snapshot.
 `
 
 type options struct {
-	key, dir  string
-	want      id.ID
-	pick      string
-	long      bool
-	list      bool
-	verify    bool
-	snapshots bool
+	key  string
+	want id.ID
+	mode *mode
+	dir  string // of modes that take one
+	long bool
+	pick string
 }
+
+// A mode is one of the things that can be made of a stream. All but the first
+// are named by a flag.
+type mode struct {
+	flag string
+	dir  bool // its first word is a directory
+	meta bool // metadata is all it needs: a list key will do
+	run  func(env *tool.Env, o options, src source, b base) error
+}
+
+var modes = []*mode{
+	{dir: true, run: restore},
+	{flag: "list", meta: true, run: list},
+	{flag: "verify", run: verify},
+	{flag: "snapshots", meta: true},
+}
+
+// A source is where a snapshot comes from.
+type source interface {
+	walk(o walk.Options, s walk.Sink) error
+}
+
+// A piped snapshot comes whole, on stdin.
+type piped struct {
+	in   *rec.Reader
+	open *box.Opener
+}
+
+func (p piped) walk(o walk.Options, s walk.Sink) error { return walk.Run(p.in, p.open, o, s) }
 
 func parse(env *tool.Env) (o options, err error) {
 	fs := env.Flags()
@@ -52,37 +80,35 @@ func parse(env *tool.Env) (o options, err error) {
 	want := fs.String("snapshot", "", "")
 	fs.StringVar(&o.pick, "pick", "", "")
 	fs.BoolVar(&o.long, "l", false, "")
-	fs.BoolVar(&o.list, "list", false, "")
-	fs.BoolVar(&o.verify, "verify", false, "")
-	fs.BoolVar(&o.snapshots, "snapshots", false, "")
+	var named []*mode
+	for _, m := range modes[1:] {
+		fs.BoolFunc(m.flag, "", func(string) error { named = append(named, m); return nil })
+	}
 	words, err := env.Parse(fs, usage)
 	if err != nil {
 		return o, err
 	}
-	modes := 0
-	for _, on := range []bool{o.list, o.verify, o.snapshots, len(words) > 0} {
-		if on {
-			modes++
+	if o.mode = modes[0]; len(named) > 0 {
+		o.mode = named[0]
+	}
+	if o.mode.dir && len(words) > 0 {
+		if o.dir, words = words[0], words[1:]; o.dir == "" {
+			return o, tool.Usagef("the directory's name is empty")
 		}
 	}
 	switch {
-	case modes != 1:
-		return o, tool.Usagef("one of DIR, --list, --verify, --snapshots is needed")
-	case len(words) > 1:
-		return o, tool.Usagef("unexpected argument %q", words[1])
-	case o.key == "" && !o.snapshots:
+	case len(named) > 1 || o.mode.dir && o.dir == "":
+		return o, tool.Usagef("one of DIR, %s is needed", flagNames())
+	case len(words) > 0:
+		return o, tool.Usagef("unexpected argument %q", words[0])
+	case o.key == "" && o.mode.flag != "snapshots":
 		return o, tool.Usagef("a key is needed: -k KEY")
-	case o.pick != "" && !o.snapshots:
+	case o.pick != "" && o.mode.flag != "snapshots":
 		return o, tool.Usagef("--pick goes with --snapshots")
-	case o.long && !o.list && !o.snapshots:
+	case o.long && o.mode.flag != "list" && o.mode.flag != "snapshots":
 		return o, tool.Usagef("-l goes with --list or --snapshots")
-	case *want != "" && o.snapshots:
+	case *want != "" && o.mode.flag == "snapshots":
 		return o, tool.Usagef("--snapshot does not go with --snapshots")
-	}
-	if len(words) == 1 {
-		if o.dir = words[0]; o.dir == "" {
-			return o, tool.Usagef("the directory's name is empty")
-		}
 	}
 	if *want != "" {
 		if o.want, err = id.Parse(*want); err != nil {
@@ -90,6 +116,14 @@ func parse(env *tool.Env) (o options, err error) {
 		}
 	}
 	return o, nil
+}
+
+func flagNames() string {
+	var names []string
+	for _, m := range modes[1:] {
+		names = append(names, "--"+m.flag)
+	}
+	return strings.Join(names, ", ")
 }
 
 // Run is pv-unpack.
@@ -104,7 +138,7 @@ func Run(env *tool.Env) error {
 	}
 	in := rec.NewReader(stdin, rec.Sealed)
 	in.SetStall(stall)
-	if o.snapshots {
+	if o.mode.flag == "snapshots" {
 		return snapshots(env, o, in)
 	}
 	k, warning, err := key.Load(o.key)
@@ -118,19 +152,10 @@ func Run(env *tool.Env) error {
 	if err != nil {
 		return fmt.Errorf("key file %q: %w", o.key, err)
 	}
-	if !o.list && !k.CanReadData() {
+	if !o.mode.meta && !k.CanReadData() {
 		return fmt.Errorf("key file %q: a %s key cannot open file contents: a read or master key is needed", o.key, k.Kind())
 	}
-	base := base{env: env, told: !o.want.IsZero()}
-	switch {
-	case o.list:
-		err = list(env, o, in, open, base)
-	case o.verify:
-		err = verify(env, o, in, open, base)
-	default:
-		err = restore(env, o, in, open, base)
-	}
-	return explain(err)
+	return explain(o.mode.run(env, o, piped{in, open}, base{env: env, told: !o.want.IsZero()}))
 }
 
 // explain adds what to do next where we know it.

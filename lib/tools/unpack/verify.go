@@ -4,10 +4,8 @@ import (
 	"fmt"
 	"time"
 
-	"preserve/lib/box"
 	"preserve/lib/id"
 	"preserve/lib/page"
-	"preserve/lib/rec"
 	"preserve/lib/tool"
 	"preserve/lib/walk"
 )
@@ -17,9 +15,9 @@ import (
 const stall = 15 * time.Minute
 
 // verify opens and checks everything and writes nothing.
-func verify(env *tool.Env, o options, in *rec.Reader, open *box.Opener, b base) error {
+func verify(env *tool.Env, o options, src source, b base) error {
 	v := &verifier{base: b}
-	if err := walk.Run(in, open, walk.Options{Want: o.want}, v); err != nil {
+	if err := src.walk(walk.Options{Want: o.want}, v); err != nil {
 		return err
 	}
 	verdict := "is whole"
