@@ -49,7 +49,7 @@ var allowed = []struct {
 	{2, "page", []string{"id", "rec", "wire"}},
 	{2, "snap", []string{"id", "rec", "wire"}},
 	{3, "store", []string{"durable", "id", "pack", "rec", "wire", sys}},
-	{3, "walk", []string{"box", "id", "page", "par", "rec", "snap"}},
+	{3, "walk", []string{"box", "id", "page", "par", "rec", "snap", "spool"}},
 	{4, "store/storetest", []string{"id", "pack", "rec", "store"}}, // tests only
 
 	// Verbs: the tools. Only they combine nouns, and none imports another.
