@@ -40,6 +40,7 @@ var allowed = []struct {
 	{0, "durable", []string{sys}},
 	{0, "cdc", nil},
 	{0, "bounds", nil},
+	{0, "acl", nil},
 	{1, "rec", []string{"id", "wire"}},
 	{1, "key", []string{"durable"}},
 	{2, "pack", []string{"id", "rec", "wire"}},
