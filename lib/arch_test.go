@@ -44,7 +44,7 @@ var allowed = []struct {
 	{1, "rec", []string{"id", "wire"}},
 	{1, "key", []string{"durable"}},
 	{2, "pack", []string{"id", "rec", "wire"}},
-	{2, "tree", []string{"rec", sys}},
+	{2, "tree", []string{"acl", "rec", sys}},
 	{2, "box", []string{"id", "key", compress, crypto, sys}},
 	{2, "page", []string{"id", "rec", "wire"}},
 	{2, "snap", []string{"id", "rec", "wire"}},
@@ -58,7 +58,7 @@ var allowed = []struct {
 	{5, "tools/seal", []string{"bounds", "box", "id", "key", "page", "par", "rec", "snap", "tool", "wire"}},
 	{5, "tools/put", []string{"id", "rec", "store", "tool"}},
 	{5, "tools/get", []string{"id", "rec", "store", "tool"}},
-	{5, "tools/unpack", []string{"box", "id", "key", "page", "par", "rec", "snap", "tool", "tree", "walk"}},
+	{5, "tools/unpack", []string{"acl", "box", "id", "key", "page", "par", "rec", "snap", "tool", "tree", "walk"}},
 	{5, "tools/key", []string{"key", "tool"}},
 	{5, "tools/json", []string{"rec", "tool", "wire"}},
 }
