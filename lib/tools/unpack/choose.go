@@ -10,6 +10,7 @@ import (
 	"preserve/lib/rec"
 	"preserve/lib/snap"
 	"preserve/lib/tool"
+	"preserve/lib/tree"
 	"preserve/lib/walk"
 )
 
@@ -70,9 +71,9 @@ type chooser struct {
 	alone    []pattern.List         // each of them by itself
 	everyone bool                   // some PATTERN can match anywhere
 
-	dirs    []level // those above the entry at hand
-	left    string  // the directory that was excluded last
-	piece   bool    // whether the file was chosen whose pieces may come
+	dirs    []level    // those above the entry at hand
+	left    string     // the directory that was excluded last
+	last    *rec.Entry // what was chosen last: further pieces of it come too
 	out     []*rec.Entry
 	entries uint64 // chosen
 	lost    uint64 // files that have too few names to strip
@@ -113,9 +114,14 @@ func newChooser(env *tool.Env, m *mode, o *choice) (c *chooser, err error) {
 			return nil, tool.Usagef("%s", err)
 		}
 	}
-	if m.owns {
-		c.owners, err = newOwners(env, o)
+	if !m.owns {
+		return c, nil
 	}
+	accounts, err := tree.SystemAccounts()
+	if err != nil {
+		return nil, fmt.Errorf("read the users and groups of this system: %w", err)
+	}
+	c.owners, err = newOwners(env, o, accounts.User, accounts.Group)
 	return c, err
 }
 
@@ -141,7 +147,7 @@ func (c *chooser) begin(s *snap.Snapshot) {
 func (c *chooser) Choose(e *rec.Entry) ([]*rec.Entry, error) {
 	c.out = c.out[:0]
 	if e.Off > 0 {
-		if c.piece {
+		if c.last != nil && c.last.Path == e.Path {
 			c.emit(e)
 		}
 		return c.out, nil
@@ -150,7 +156,6 @@ func (c *chooser) Choose(e *rec.Entry) ([]*rec.Entry, error) {
 		c.dirs = c.dirs[:n-1]
 	}
 	chosen := c.picked(e)
-	c.piece = chosen && c.usable(e)
 	if !chosen {
 		if e.Type == rec.Dir && !c.excluded(e.Path) {
 			c.dirs = append(c.dirs, level{e.Path, e, false})
@@ -160,7 +165,7 @@ func (c *chooser) Choose(e *rec.Entry) ([]*rec.Entry, error) {
 	if e.Type == rec.Dir {
 		c.dirs = append(c.dirs, level{e.Path, nil, true})
 	}
-	if !c.piece {
+	if !c.usable(e) {
 		return c.out, nil
 	}
 	if c.mode.parents {
@@ -172,6 +177,7 @@ func (c *chooser) Choose(e *rec.Entry) ([]*rec.Entry, error) {
 		}
 	}
 	c.entries++
+	c.last = e
 	c.emit(e)
 	return c.out, nil
 }

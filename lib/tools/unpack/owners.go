@@ -10,7 +10,6 @@ import (
 	"preserve/lib/rec"
 	"preserve/lib/snap"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // owners gives entries the ids that their owners have on this system: a user of
@@ -26,7 +25,7 @@ type ids struct {
 	what  string // "user"
 	flag  string // "--map-user"
 	rules []idRule
-	local func(name string) (uint32, bool) // nil: no name is looked up
+	local lookup // nil: no name is looked up
 
 	names   map[uint32]string // of the snapshot
 	said    map[uint32]uint32 // what rules say of its ids
@@ -46,17 +45,15 @@ type idRule struct {
 // maxKnown bounds known and strange.
 const maxKnown = 65536
 
-// newOwners reads the system's accounts and makes rules of A:B, which are in
-// order: the last that fits is right.
-func newOwners(env *tool.Env, o *choice) (*owners, error) {
-	accounts, err := tree.SystemAccounts()
-	if err != nil {
-		return nil, fmt.Errorf("read the users and groups of this system: %w", err)
-	}
+// A lookup gives the id that a name has on this system.
+type lookup func(name string) (uint32, bool)
+
+// newOwners makes rules of A:B, which are in order: the last that fits is right.
+func newOwners(env *tool.Env, o *choice, user, group lookup) (*owners, error) {
 	debug := func(s string) { env.Log.Debug(s) }
 	w := &owners{
-		users:  ids{what: "user", flag: "--map-user", local: accounts.User, debug: debug},
-		groups: ids{what: "group", flag: "--map-group", local: accounts.Group, debug: debug},
+		users:  ids{what: "user", flag: "--map-user", local: user, debug: debug},
+		groups: ids{what: "group", flag: "--map-group", local: group, debug: debug},
 	}
 	if err := w.users.parse(o.mapUsers); err != nil {
 		return nil, err
