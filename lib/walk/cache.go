@@ -8,9 +8,9 @@ import (
 
 // A cache keeps what was used last, within a bound of weight.
 type cache[V any] struct {
-	free int64
-	at   map[id.ID]*list.Element
-	used list.List // of *cached[V], the last used in front
+	limit, free int64
+	at          map[id.ID]*list.Element
+	used        list.List // of *cached[V], the last used in front
 }
 
 type cached[V any] struct {
@@ -20,7 +20,7 @@ type cached[V any] struct {
 }
 
 func newCache[V any](limit int64) *cache[V] {
-	return &cache[V]{free: limit, at: map[id.ID]*list.Element{}}
+	return &cache[V]{limit: limit, free: limit, at: map[id.ID]*list.Element{}}
 }
 
 // get returns what is kept under i.
@@ -35,7 +35,7 @@ func (c *cache[V]) get(i id.ID) (v V, ok bool) {
 
 // put keeps v, unless it is heavier than all that may be kept.
 func (c *cache[V]) put(i id.ID, v V, weight int64) {
-	if c.at[i] != nil {
+	if c.at[i] != nil || weight > c.limit {
 		return
 	}
 	c.at[i] = c.used.PushFront(&cached[V]{i, v, weight})

@@ -306,3 +306,23 @@ func TestDriveSinkFails(t *testing.T) {
 		}
 	}
 }
+
+// Whatever a peer answers, a walk ends with a verdict.
+func FuzzDrive(f *testing.F) {
+	m := newMaker(f, 1)
+	tr := m.tree()
+	var whole bytes.Buffer
+	m.peer(tr.all()...).serve(strings.NewReader(fmt.Sprintf("%s\n%s\n%s\n%s\n%s\n%s\n", tr.snap.ID, tr.root.ID, tr.p1.ID, tr.p2.ID, tr.d1.ID, tr.d2.ID)), &whole)
+	f.Add(whole.Bytes())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		open, err := box.NewOpener(m.master)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantsR, wantsW := io.Pipe()
+		var wg sync.WaitGroup
+		wg.Go(func() { _, _ = io.Copy(io.Discard, wantsR) })
+		_ = Drive(Peer{rec.NewReader(bytes.NewReader(b), rec.Sealed), wantsW, func() { _ = wantsR.Close() }}, open, Options{Want: tr.snap.ID}, &recorder{})
+		wg.Wait()
+	})
+}
