@@ -25,13 +25,6 @@ const (
 	streamBytes   = 1 << 20 // of extended attributes and the like in entries
 )
 
-// wholeFiles is how much data a file has at most that --tar, --cat and --stream
-// begin only when all of it is there.
-const wholeFiles = 32 << 20
-
-// errCut is why an output that cannot take a file back ends in the middle.
-var errCut = errors.New("is missing in the repository: a part of the file is lost, and its beginning is written already")
-
 // contents writes an uncut content stream, for pv-chunk to cut it under another
 // key.
 func contents(env *tool.Env, o options, src source, b base) error {
@@ -206,7 +199,7 @@ func (s *streamer) Done(e *rec.Entry) error {
 // would look deleted.
 func (s *streamer) Lost(e *rec.Entry, i id.ID, begun bool) error {
 	if begun {
-		return &tool.Hint{Err: fmt.Errorf("%s: data blob %s %w", rec.Quote(e.Path), i.Short(), errCut), Text: "leave the file out with --exclude"}
+		return cutShort(e, i)
 	}
 	if err := s.head(e.Path); err != nil {
 		return err
