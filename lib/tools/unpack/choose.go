@@ -227,23 +227,33 @@ func (c *chooser) note(r *pattern.Rule, path string, dir bool) {
 	}
 }
 
+// outside reports whether --exclude leaves out a directory or one above it.
+func (c *chooser) outside(dir string) bool {
+	for i := 1; i <= len(dir); i++ {
+		if i < len(dir) && dir[i] != '/' {
+			continue
+		}
+		if r := c.exclude.Match(dir[:i], true); r != nil && !r.Negated {
+			return true
+		}
+	}
+	return false
+}
+
 // onPath decides as picked does, about the path of something that is no directory
 // and may have gone by long ago.
 func (c *chooser) onPath(path string) bool {
-	chosen := c.chosen.Len() == 0
-	for i := 0; i <= len(path); i++ {
-		dir := i < len(path)
-		if dir && path[i] != '/' {
-			continue
-		}
-		if r := c.exclude.Match(path[:i], dir); r != nil && !r.Negated {
-			return false
-		}
-		if r := c.chosen.Match(path[:i], dir); r != nil {
-			chosen = !r.Negated
-		}
+	if r := c.exclude.Match(path, false); c.outside(rec.Parent(path)) || r != nil && !r.Negated {
+		return false
 	}
-	return chosen
+	dir := false
+	for ; path != ""; path = rec.Parent(path) {
+		if r := c.chosen.Match(path, dir); r != nil {
+			return !r.Negated
+		}
+		dir = true
+	}
+	return c.chosen.Len() == 0
 }
 
 // usable reports whether an entry that was chosen can be had: of a hard link the
@@ -298,7 +308,10 @@ func (c *chooser) emit(e *rec.Entry) {
 
 // Reaches implements walk.Chooser.
 func (c *chooser) Reaches(first page.Key, next *page.Key) bool {
-	if next != nil && c.excluded(first.Path) && c.excluded(next.Path) {
+	if next != nil && next.Path == first.Path { // a file alone
+		return c.onPath(first.Path)
+	}
+	if next != nil && c.outside(common(first.Path, next.Path)) {
 		return false
 	}
 	if c.chosen.Len() == 0 || c.everyone {
@@ -329,6 +342,17 @@ func reaches(prefix string, first page.Key, next *page.Key) bool {
 			return false
 		}
 	}
+}
+
+// common returns the innermost directory that two paths are below.
+func common(a, b string) string {
+	dir := ""
+	for i := 0; i < len(a) && i < len(b) && a[i] == b[i]; i++ {
+		if a[i] == '/' {
+			dir = a[:i]
+		}
+	}
+	return dir
 }
 
 // end says at the end of a walk what was not found, and what was left out.
