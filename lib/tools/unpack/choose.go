@@ -121,7 +121,7 @@ func newChooser(env *tool.Env, m *mode, o *choice) (c *chooser, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the users and groups of this system: %w", err)
 	}
-	c.owners, err = newOwners(env, o, accounts.User, accounts.Group)
+	c.owners, err = newOwners(env, o, accounts.Users, accounts.Groups)
 	return c, err
 }
 
@@ -370,7 +370,7 @@ func (c *chooser) end() {
 	}
 	if c.owners != nil {
 		if who := c.owners.strange(); who != "" {
-			c.env.Notice("%s of the snapshot have no name that is known here: what is theirs keeps the number (-v names them)", who)
+			c.env.Notice("%s of the snapshot have no account here by name: what is theirs keeps the number (-v names them)", who)
 		}
 	}
 }
