@@ -361,16 +361,21 @@ func (c *chooser) end() {
 		c.env.Log.Debug(fmt.Sprintf("%d entries were chosen", c.entries))
 	}
 	for _, r := range c.chosen.Rules() {
-		if c.first[r] {
-			c.env.Warn("nothing in the snapshot matches %s", rec.Quote(r.Text))
+		if !c.first[r] {
+			continue
 		}
+		hint := ""
+		if i := strings.Index(r.Text, "/"); i > 0 && i < len(r.Text)-1 && !strings.HasPrefix(r.Text, "**") {
+			hint = `: with a "/" in it, it begins at the top; begin it with **/ for any depth`
+		}
+		c.env.Warn("nothing in the snapshot matches %s%s", rec.Quote(r.Text), hint)
 	}
 	if c.lost > 0 {
 		c.env.Notice("%d files were left out: their paths have no more than the %d names to strip", c.lost, c.strip)
 	}
 	if c.owners != nil {
 		if who := c.owners.strange(); who != "" {
-			c.env.Notice("%s of the snapshot have no account here by name: what is theirs keeps the number (-v names them)", who)
+			c.env.Notice("no account here has the name of %s of the snapshot: what is theirs keeps the number (-v names them)", who)
 		}
 	}
 }
