@@ -82,7 +82,7 @@ type chooser struct {
 // A level is a directory above the entry at hand.
 type level struct {
 	path   string
-	entry  *rec.Entry // nil once it has gone to the sink
+	entry  *rec.Entry // nil once it has gone to the sink, and if it never is to go
 	chosen bool
 }
 
@@ -158,7 +158,11 @@ func (c *chooser) Choose(e *rec.Entry) ([]*rec.Entry, error) {
 	chosen := c.picked(e)
 	if !chosen {
 		if e.Type == rec.Dir && !c.excluded(e.Path) {
-			c.dirs = append(c.dirs, level{e.Path, e, false})
+			l := level{path: e.Path}
+			if c.mode.parents {
+				l.entry = e
+			}
+			c.dirs = append(c.dirs, l)
 		}
 		return c.out, nil
 	}
@@ -210,10 +214,10 @@ func (c *chooser) picked(e *rec.Entry) bool {
 // last, or that directory.
 func (c *chooser) excluded(path string) bool { return c.left != "" && rec.Below(path, c.left) }
 
-// note remembers which PATTERNs match something: r, and those before it that
+// note remembers which PATTERNs bring something: r, and those before it that
 // match the same path.
 func (c *chooser) note(r *pattern.Rule, path string, dir bool) {
-	if r == nil || len(c.first) == 0 {
+	if r == nil || r.Negated || len(c.first) == 0 {
 		return
 	}
 	delete(c.first, r)
