@@ -204,6 +204,12 @@ func TestChooseAgainstSlow(t *testing.T) {
 			}
 		}
 		chosen += len(want)
+		for _, e := range es { // of a file alone the answer is exact
+			end := page.Key{Path: e.Path, Off: 1 << 40}
+			if e.Type == rec.File && all.Reaches(page.Key{Path: e.Path}, &end) != want[e.Path] {
+				t.Fatalf("%+v: %s is reached: %v", o, e.Path, !want[e.Path])
+			}
+		}
 		// The same in pages, of which some are not looked at.
 		some, someMsgs := chooserOf(t, m, o)
 		var parts []string
