@@ -274,7 +274,7 @@ func (c *chooser) usable(e *rec.Entry) bool {
 		return true
 	}
 	if !c.onPath(e.Leader) || c.short(e.Leader) {
-		c.env.Warn("%s: left out: it is a hard link to %s, which has the content and was not chosen: choose that too", rec.Quote(e.Path), rec.Quote(e.Leader))
+		c.env.Warn("%s: left out: it is a hard link to %s, which has the content and was not chosen: choose that too, or read with --from", rec.Quote(e.Path), rec.Quote(e.Leader))
 		return false
 	}
 	return true

@@ -49,6 +49,8 @@ type restorer struct {
 	dir    string
 	target *tree.Target
 	huge   *output // the file whose next piece must come
+	begun  bool    // with --strip-components: something was, and
+	last   string  // its path
 }
 
 // An output is a file on its way.
@@ -74,7 +76,7 @@ func (r *restorer) Snapshot(i id.ID, s *snap.Snapshot) error {
 	if err := r.base.Snapshot(i, s); err != nil {
 		return err
 	}
-	t, err := tree.NewTarget(r.dir)
+	t, err := tree.OpenTarget(r.dir, tree.Into{Sections: r.choose.strip > 0})
 	if errors.Is(err, tree.ErrNotEmpty) {
 		return &tool.Hint{Err: fmt.Errorf("%w: nothing is restored over what is there", err), Text: "name a directory that does not exist yet, or an empty one"}
 	}
@@ -111,6 +113,7 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 	if e.Off > 0 {
 		return r.piece(e, uses)
 	}
+	r.section(e.Path)
 	node, err := r.target.Begin(e)
 	if err == nil && node == nil {
 		r.flawed(e)
@@ -140,6 +143,18 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 		return nil, r.done(f)
 	}
 	return f, nil
+}
+
+// section begins a new run of entries where paths go back: with names stripped off
+// their front they do.
+func (r *restorer) section(path string) {
+	if r.choose.strip == 0 {
+		return
+	}
+	if r.begun && rec.ComparePaths(r.last, path) >= 0 {
+		r.target.Section()
+	}
+	r.begun, r.last = true, path
 }
 
 // piece goes on with a file of several records.
