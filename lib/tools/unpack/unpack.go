@@ -25,7 +25,7 @@ const usage = `usage: pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] DIR 
        pv-get REPO --snapshots | pv-unpack [-k LISTKEY] --snapshots [-l] [--pick NAME]
 
 Opens and checks a sealed stream. The first form restores the snapshot into DIR,
-which must not exist or be empty. --verify opens and checks every byte and
+which must not exist or be empty unless --overwrite is said. --verify opens and checks every byte and
 writes nothing. --list prints the paths. --snapshots prints a line of JSON for
 each snapshot.
 
@@ -41,6 +41,21 @@ each snapshot.
   --dereference        copies of what symbolic links lead to, in their place; links
                        out of the snapshot stay links (with --from)
   --hard-dereference   each further name becomes a file of its own (with --from)
+
+Into a DIR that has something in it:
+
+  --overwrite never    make only what is missing
+  --overwrite changed  also replace what differs. A file of the same size and
+                       modification time is taken to be the same: it is kept, and
+                       gets owner, mode and attributes. Goes on with a restore
+                       that was interrupted
+  --overwrite always   replace every file
+  --in-place           write what differs into large files themselves instead of
+                       building new ones beside them: saves space, but who reads
+                       one meanwhile, or after an interruption, has half of each
+  --delete             remove what is not in the snapshot from directories that are
+  --dry-run            write nothing, print what would be done. A list key, and
+                       pv-get --meta, will do
 
 With PATTERNs, only what one of them matches, and all that is below it; patterns
 are those of .gitignore: /home/me, *.jpg, src/**/test, cache/.
@@ -68,6 +83,7 @@ type options struct {
 
 	choice choice
 	from   from
+	place  placing
 }
 
 // A mode is one of the things that can be made of a stream. All but the first
@@ -81,12 +97,13 @@ type mode struct {
 	parents bool // the directories above what is chosen come with it
 	strips  bool // names can be stripped off the front of paths
 	owns    bool // owners are those of this system
+	places  bool // it writes below its directory
 
 	run func(env *tool.Env, o options, src source, b base) error
 }
 
 var modes = []*mode{
-	{dir: true, picks: true, parents: true, strips: true, owns: true, run: restore},
+	{dir: true, picks: true, parents: true, strips: true, owns: true, places: true, run: restore},
 	{flag: "list", meta: true, picks: true, run: list},
 	{flag: "verify", picks: true, run: verify},
 	{flag: "snapshots", meta: true},
@@ -113,6 +130,7 @@ func parse(env *tool.Env) (o options, err error) {
 	fs.BoolVar(&o.long, "l", false, "")
 	o.choice.flags(fs)
 	o.from.flags(fs)
+	o.place.flags(fs)
 	var named []*mode
 	for _, m := range modes[1:] {
 		fs.BoolFunc(m.flag, "", func(string) error { named = append(named, m); return nil })
@@ -150,7 +168,10 @@ func parse(env *tool.Env) (o options, err error) {
 	if err := o.from.check(o.mode, *want != ""); err != nil {
 		return o, err
 	}
-	return o, o.choice.check(o.mode)
+	if err := o.choice.check(o.mode); err != nil {
+		return o, err
+	}
+	return o, o.place.check(o.mode, &o.choice)
 }
 
 func flagNames() string {
@@ -189,7 +210,7 @@ func Run(env *tool.Env) error {
 	if err != nil {
 		return fmt.Errorf("key file %q: %w", o.key, err)
 	}
-	if !o.mode.meta && !k.CanReadData() {
+	if !o.mode.meta && !o.place.dry && !k.CanReadData() {
 		return fmt.Errorf("key file %q: a %s key cannot open file contents: a read or master key is needed", o.key, k.Kind())
 	}
 	var src source = piped{in, open}
