@@ -12,12 +12,20 @@ import (
 
 // Accounts are the users and groups that the system has, by name and by number.
 // It asks no directory service: what is not in the two files has no name here.
-type Accounts struct{ users, groups accounts }
+type Accounts struct{ Users, Groups AccountTable }
 
-type accounts struct {
+// An AccountTable is the users, or the groups, of a system. The zero value has
+// none.
+type AccountTable struct {
 	names map[uint32]string
 	ids   map[string]uint32
 }
+
+// ID returns the number of a name.
+func (t AccountTable) ID(name string) (id uint32, ok bool) { id, ok = t.ids[name]; return }
+
+// Name returns the name of a number.
+func (t AccountTable) Name(id uint32) (name string, ok bool) { name, ok = t.names[id]; return }
 
 // SystemAccounts reads /etc/passwd and /etc/group, once and whole. A system
 // without one of these files has no such names.
@@ -27,8 +35,8 @@ func readAccounts(passwd, group string) (*Accounts, error) {
 	a := &Accounts{}
 	for _, f := range []struct {
 		path string
-		to   *accounts
-	}{{passwd, &a.users}, {group, &a.groups}} {
+		to   *AccountTable
+	}{{passwd, &a.Users}, {group, &a.Groups}} {
 		b, err := os.ReadFile(f.path)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
@@ -40,8 +48,8 @@ func readAccounts(passwd, group string) (*Accounts, error) {
 
 // parseAccounts reads lines "name:password:id…". Where a name or an id comes
 // twice, the first line is right, as it is for the system.
-func parseAccounts(b []byte) accounts {
-	a := accounts{map[uint32]string{}, map[string]uint32{}}
+func parseAccounts(b []byte) AccountTable {
+	a := AccountTable{map[uint32]string{}, map[string]uint32{}}
 	for line := range bytes.Lines(b) {
 		name, rest, _ := bytes.Cut(line, []byte(":"))
 		_, rest, _ = bytes.Cut(rest, []byte(":"))
@@ -60,9 +68,3 @@ func parseAccounts(b []byte) accounts {
 	}
 	return a
 }
-
-// User returns the number of a user.
-func (a *Accounts) User(name string) (id uint32, ok bool) { id, ok = a.users.ids[name]; return }
-
-// Group returns the number of a group.
-func (a *Accounts) Group(name string) (id uint32, ok bool) { id, ok = a.groups.ids[name]; return }

@@ -31,15 +31,17 @@ func TestAccounts(t *testing.T) {
 	}
 	for name, want := range map[string]int64{"root": 0, "eve": 1000, "toor": 0, "last": 4294967294, "bob": -1, "# bob": -1, "+nis": -1,
 		"-out": -1, "": -1, "word": -1, "big": -1, "leave": -1, "short": -1} {
-		if id, ok := a.User(name); ok != (want >= 0) || ok && int64(id) != want {
+		if id, ok := a.Users.ID(name); ok != (want >= 0) || ok && int64(id) != want {
 			t.Errorf("%s: %d %v", name, id, ok)
 		}
 	}
-	if _, ok := a.Group("root"); ok {
+	if _, ok := a.Groups.ID("root"); ok {
 		t.Error("a group came out of no file")
 	}
-	if got := a.users.names; len(got) != 4 || got[0] != "root" || got[1001] != "eve" {
-		t.Error(got)
+	for id, want := range map[uint32]string{0: "root", 1000: "eve", 1001: "eve", 4294967294: "last", 8: "", 4294967295: ""} {
+		if name, ok := a.Users.Name(id); name != want || ok != (want != "") {
+			t.Errorf("%d: %q %v", id, name, ok)
+		}
 	}
 	if _, err := readAccounts(dir, passwd); err == nil || errors.Is(err, fs.ErrNotExist) {
 		t.Error("a directory was read:", err)
@@ -55,7 +57,7 @@ func TestOwnersOfACLs(t *testing.T) {
 	if users, groups := sortedIDs(o.users), sortedIDs(o.groups); !slices.Equal(users, []uint32{0, 7}) || !slices.Equal(groups, []uint32{0, 8}) {
 		t.Error(users, groups)
 	}
-	if got := named(o.users, map[uint32]string{0: "root", 7: "eve", 9: "bob"}); !slices.Equal(got, []rec.Name{{ID: 0, Name: "root"}, {ID: 7, Name: "eve"}}) {
+	if got := named(o.users, AccountTable{names: map[uint32]string{0: "root", 7: "eve", 9: "bob"}}); !slices.Equal(got, []rec.Name{{ID: 0, Name: "root"}, {ID: 7, Name: "eve"}}) {
 		t.Error(got)
 	}
 	for id := range uint32(maxOwners + 10) {

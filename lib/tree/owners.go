@@ -77,13 +77,13 @@ func (o *Owners) Names() (users, groups []rec.Name) {
 	if err != nil {
 		return nil, nil
 	}
-	return named(o.users, a.users.names), named(o.groups, a.groups.names)
+	return named(o.users, a.Users), named(o.groups, a.Groups)
 }
 
-func named(ids map[uint32]struct{}, names map[uint32]string) []rec.Name {
+func named(ids map[uint32]struct{}, names AccountTable) []rec.Name {
 	var table []rec.Name
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		if n, ok := names[id]; ok {
+		if n, ok := names.Name(id); ok {
 			table = append(table, rec.Name{ID: id, Name: n})
 		}
 	}

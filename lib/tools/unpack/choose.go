@@ -82,7 +82,7 @@ type chooser struct {
 // A level is a directory above the entry at hand.
 type level struct {
 	path   string
-	entry  *rec.Entry // nil once it has gone to the sink
+	entry  *rec.Entry // nil once it has gone to the sink, and if it never is to go
 	chosen bool
 }
 
@@ -114,14 +114,14 @@ func newChooser(env *tool.Env, m *mode, o *choice) (c *chooser, err error) {
 			return nil, tool.Usagef("%s", err)
 		}
 	}
-	if !m.owns {
+	if !m.owns || o.numeric && len(o.mapUsers)+len(o.mapGroups) == 0 {
 		return c, nil
 	}
 	accounts, err := tree.SystemAccounts()
 	if err != nil {
 		return nil, fmt.Errorf("read the users and groups of this system: %w", err)
 	}
-	c.owners, err = newOwners(env, o, accounts.User, accounts.Group)
+	c.owners, err = newOwners(env, o, accounts.Users, accounts.Groups)
 	return c, err
 }
 
@@ -158,7 +158,11 @@ func (c *chooser) Choose(e *rec.Entry) ([]*rec.Entry, error) {
 	chosen := c.picked(e)
 	if !chosen {
 		if e.Type == rec.Dir && !c.excluded(e.Path) {
-			c.dirs = append(c.dirs, level{e.Path, e, false})
+			l := level{path: e.Path}
+			if c.mode.parents {
+				l.entry = e
+			}
+			c.dirs = append(c.dirs, l)
 		}
 		return c.out, nil
 	}
@@ -210,10 +214,10 @@ func (c *chooser) picked(e *rec.Entry) bool {
 // last, or that directory.
 func (c *chooser) excluded(path string) bool { return c.left != "" && rec.Below(path, c.left) }
 
-// note remembers which PATTERNs match something: r, and those before it that
+// note remembers which PATTERNs bring something: r, and those before it that
 // match the same path.
 func (c *chooser) note(r *pattern.Rule, path string, dir bool) {
-	if r == nil || len(c.first) == 0 {
+	if r == nil || r.Negated || len(c.first) == 0 {
 		return
 	}
 	delete(c.first, r)
@@ -227,23 +231,33 @@ func (c *chooser) note(r *pattern.Rule, path string, dir bool) {
 	}
 }
 
+// outside reports whether --exclude leaves out a directory or one above it.
+func (c *chooser) outside(dir string) bool {
+	for i := 1; i <= len(dir); i++ {
+		if i < len(dir) && dir[i] != '/' {
+			continue
+		}
+		if r := c.exclude.Match(dir[:i], true); r != nil && !r.Negated {
+			return true
+		}
+	}
+	return false
+}
+
 // onPath decides as picked does, about the path of something that is no directory
 // and may have gone by long ago.
 func (c *chooser) onPath(path string) bool {
-	chosen := c.chosen.Len() == 0
-	for i := 0; i <= len(path); i++ {
-		dir := i < len(path)
-		if dir && path[i] != '/' {
-			continue
-		}
-		if r := c.exclude.Match(path[:i], dir); r != nil && !r.Negated {
-			return false
-		}
-		if r := c.chosen.Match(path[:i], dir); r != nil {
-			chosen = !r.Negated
-		}
+	if r := c.exclude.Match(path, false); c.outside(rec.Parent(path)) || r != nil && !r.Negated {
+		return false
 	}
-	return chosen
+	dir := false
+	for ; path != ""; path = rec.Parent(path) {
+		if r := c.chosen.Match(path, dir); r != nil {
+			return !r.Negated
+		}
+		dir = true
+	}
+	return c.chosen.Len() == 0
 }
 
 // usable reports whether an entry that was chosen can be had: of a hard link the
@@ -260,7 +274,7 @@ func (c *chooser) usable(e *rec.Entry) bool {
 		return true
 	}
 	if !c.onPath(e.Leader) || c.short(e.Leader) {
-		c.env.Warn("%s: left out: it is a hard link to %s, which has the content and was not chosen: choose that too", rec.Quote(e.Path), rec.Quote(e.Leader))
+		c.env.Warn("%s: left out: it is a hard link to %s, which has the content and was not chosen: choose that too, or read with --from", rec.Quote(e.Path), rec.Quote(e.Leader))
 		return false
 	}
 	return true
@@ -298,7 +312,10 @@ func (c *chooser) emit(e *rec.Entry) {
 
 // Reaches implements walk.Chooser.
 func (c *chooser) Reaches(first page.Key, next *page.Key) bool {
-	if next != nil && c.excluded(first.Path) && c.excluded(next.Path) {
+	if next != nil && next.Path == first.Path { // a file alone
+		return c.onPath(first.Path) && !c.short(first.Path)
+	}
+	if next != nil && c.outside(common(first.Path, next.Path)) {
 		return false
 	}
 	if c.chosen.Len() == 0 || c.everyone {
@@ -331,22 +348,38 @@ func reaches(prefix string, first page.Key, next *page.Key) bool {
 	}
 }
 
+// common returns the innermost directory that two paths are below.
+func common(a, b string) string {
+	dir := ""
+	for i := 0; i < len(a) && i < len(b) && a[i] == b[i]; i++ {
+		if a[i] == '/' {
+			dir = a[:i]
+		}
+	}
+	return dir
+}
+
 // end says at the end of a walk what was not found, and what was left out.
 func (c *chooser) end() {
 	if c.picks() {
 		c.env.Log.Debug(fmt.Sprintf("%d entries were chosen", c.entries))
 	}
 	for _, r := range c.chosen.Rules() {
-		if c.first[r] {
-			c.env.Warn("nothing in the snapshot matches %s", rec.Quote(r.Text))
+		if !c.first[r] {
+			continue
 		}
+		hint := ""
+		if i := strings.Index(r.Text, "/"); i > 0 && i < len(r.Text)-1 && !strings.HasPrefix(r.Text, "**") {
+			hint = `: with a "/" in it, it begins at the top; begin it with **/ for any depth`
+		}
+		c.env.Warn("nothing in the snapshot matches %s%s", rec.Quote(r.Text), hint)
 	}
 	if c.lost > 0 {
-		c.env.Notice("%d files were left out: their paths have no more than the %d names to strip", c.lost, c.strip)
+		c.env.Notice("files left out, since their paths have no more than the %d names to strip: %d", c.strip, c.lost)
 	}
 	if c.owners != nil {
 		if who := c.owners.strange(); who != "" {
-			c.env.Notice("%s of the snapshot have no name that is known here: what is theirs keeps the number (-v names them)", who)
+			c.env.Notice("no account here has the name of %s of the snapshot: what is theirs keeps the number (-v names them)", who)
 		}
 	}
 }

@@ -120,7 +120,7 @@ func TestChoose(t *testing.T) {
 	ch, msgs := chooserOf(t, restore, choice{strip: 2})
 	ch.run(t, someTree())
 	ch.end()
-	if !strings.Contains(msgs.String(), "2 files were left out") {
+	if !strings.Contains(msgs.String(), "names to strip: 2\n") {
 		t.Error(msgs.String())
 	}
 }
@@ -204,6 +204,12 @@ func TestChooseAgainstSlow(t *testing.T) {
 			}
 		}
 		chosen += len(want)
+		for _, e := range es { // of a file alone the answer is exact
+			end := page.Key{Path: e.Path, Off: 1 << 40}
+			if e.Type == rec.File && all.Reaches(page.Key{Path: e.Path}, &end) != want[e.Path] {
+				t.Fatalf("%+v: %s is reached: %v", o, e.Path, !want[e.Path])
+			}
+		}
 		// The same in pages, of which some are not looked at.
 		some, someMsgs := chooserOf(t, m, o)
 		var parts []string

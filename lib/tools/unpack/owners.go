@@ -25,12 +25,13 @@ type ids struct {
 	what  string // "user"
 	flag  string // "--map-user"
 	rules []idRule
-	local lookup // nil: no name is looked up
+	here  directory
+	kept  bool // --numeric-ids: no name is looked up
 
 	names   map[uint32]string // of the snapshot
 	said    map[uint32]uint32 // what rules say of its ids
 	known   map[uint32]uint32 // what was found out already, and
-	strange map[uint32]bool   // of that, who is nobody here
+	strange map[uint32]bool   // of that, whose number may be another's here
 	debug   func(string)
 }
 
@@ -45,24 +46,24 @@ type idRule struct {
 // maxKnown bounds known and strange.
 const maxKnown = 65536
 
-// A lookup gives the id that a name has on this system.
-type lookup func(name string) (uint32, bool)
+// A directory is the users, or the groups, of this system.
+type directory interface {
+	ID(name string) (uint32, bool)
+	Name(id uint32) (string, bool)
+}
 
 // newOwners makes rules of A:B, which are in order: the last that fits is right.
-func newOwners(env *tool.Env, o *choice, user, group lookup) (*owners, error) {
+func newOwners(env *tool.Env, o *choice, users, groups directory) (*owners, error) {
 	debug := func(s string) { env.Log.Debug(s) }
 	w := &owners{
-		users:  ids{what: "user", flag: "--map-user", local: user, debug: debug},
-		groups: ids{what: "group", flag: "--map-group", local: group, debug: debug},
+		users:  ids{what: "user", flag: "--map-user", here: users, kept: o.numeric, debug: debug},
+		groups: ids{what: "group", flag: "--map-group", here: groups, kept: o.numeric, debug: debug},
 	}
 	if err := w.users.parse(o.mapUsers); err != nil {
 		return nil, err
 	}
 	if err := w.groups.parse(o.mapGroups); err != nil {
 		return nil, err
-	}
-	if o.numeric {
-		w.users.local, w.groups.local = nil, nil
 	}
 	return w, nil
 }
@@ -85,7 +86,7 @@ func (d *ids) parse(texts []string) error {
 			if r.to, err = d.number(text, to); err != nil {
 				return err
 			}
-		} else if r.to, found = d.local(to); !found {
+		} else if r.to, found = d.here.ID(to); !found {
 			return tool.Usagef("%s %s: this system has no %s %q", d.flag, text, d.what, to)
 		}
 		d.rules = append(d.rules, r)
@@ -133,29 +134,40 @@ func (d *ids) to(id uint32) uint32 {
 	if to, ok := d.said[id]; ok {
 		return to
 	}
-	if id == 0 || d.local == nil {
+	if id == 0 || d.kept {
 		return id
 	}
-	to, ok := d.known[id]
-	if ok {
+	if to, ok := d.known[id]; ok {
 		return to
 	}
-	name := d.names[id]
-	if to, ok = d.local(name); !ok || name == "" {
-		to = id
-	}
+	to := d.find(id)
 	if len(d.known) < maxKnown {
 		d.known[id] = to
-		if !ok {
-			d.strange[id] = true
-			who := "without a name in the snapshot"
-			if name != "" {
-				who = rec.Quote(name) + " in the snapshot, and nobody here"
-			}
-			d.debug(fmt.Sprintf("%s %d stays that number: %s", d.what, id, who))
-		}
 	}
 	return to
+}
+
+// find looks an id up by its name, and notes whose number is not theirs here: who
+// has a name that nobody has here, and who has none while the number has.
+func (d *ids) find(id uint32) uint32 {
+	name := d.names[id]
+	if to, ok := d.here.ID(name); ok && name != "" {
+		return to
+	}
+	other, taken := d.here.Name(id)
+	if name == "" && !taken || len(d.strange) == maxKnown || d.strange[id] {
+		return id
+	}
+	d.strange[id] = true
+	who := "nobody here has the name " + rec.Quote(name)
+	if name == "" {
+		who = "it has no name in the snapshot"
+	}
+	if taken {
+		who += ", and here it is " + rec.Quote(other)
+	}
+	d.debug(fmt.Sprintf("%s %d stays that number: %s", d.what, id, who))
+	return id
 }
 
 // begin takes the tables of a snapshot in.
@@ -211,7 +223,7 @@ func (w *owners) lists(xattrs []rec.XAttr) (changed []rec.XAttr) {
 	return changed
 }
 
-// strange says how many users and groups are nobody here.
+// strange says how many users and groups have a number that may be another's.
 func (w *owners) strange() string {
 	var parts []string
 	for _, d := range []*ids{&w.users, &w.groups} {

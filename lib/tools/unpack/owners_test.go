@@ -13,10 +13,20 @@ import (
 	"preserve/lib/tool"
 )
 
-// here is a system for tests.
-func here(name string) (uint32, bool) {
-	id, ok := map[string]uint32{"root": 0, "eve": 2000, "adam": 2001, "1000": 5}[name]
-	return id, ok
+// A system for tests.
+type system map[string]uint32
+
+var here = system{"root": 0, "eve": 2000, "adam": 2001, "1000": 5}
+
+func (s system) ID(name string) (uint32, bool) { id, ok := s[name]; return id, ok }
+
+func (s system) Name(id uint32) (string, bool) {
+	for name, n := range s {
+		if n == id {
+			return name, true
+		}
+	}
+	return "", false
 }
 
 func someOwners(t *testing.T, o choice) (*owners, *bytes.Buffer) {
@@ -70,10 +80,11 @@ func TestOwnersByName(t *testing.T) {
 func TestStrangers(t *testing.T) {
 	w, _ := someOwners(t, choice{})
 	for range 2 {
-		for _, id := range []uint32{0, 1000, 1001, 77} {
+		for _, id := range []uint32{0, 1000, 1001, 77, 2001} { // 77 is nobody, neither there nor here
 			w.users.to(id)
 		}
 		w.groups.to(9)
+		w.groups.to(2001)
 		w.groups.to(1000)
 	}
 	if got := w.strange(); got != "2 users and 1 group" {
