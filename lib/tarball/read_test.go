@@ -38,10 +38,10 @@ func options(a *archived) Options {
 func unpacked(src io.Reader, limit int) (*archived, error) {
 	got := &archived{entries: map[string]*rec.Entry{}, contents: map[string]string{}}
 	a, err := read(src, options(got), limit)
-	defer a.Close()
 	if err != nil {
 		return got, err
 	}
+	defer a.Close()
 	last := ""
 	for {
 		f, err := a.Next()
