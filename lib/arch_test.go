@@ -22,6 +22,7 @@ const (
 	crypto   = "golang.org/x/crypto"
 	sys      = "golang.org/x/sys"
 	scripts  = "github.com/rogpeppe/go-internal"
+	globs    = "github.com/bmatcuk/doublestar/v4"
 )
 
 // allowed is what each package may import of ours (without "preserve/lib/") and
@@ -41,16 +42,18 @@ var allowed = []struct {
 	{0, "cdc", nil},
 	{0, "bounds", nil},
 	{0, "spool", []string{sys}},
+	{0, "acl", nil},
+	{0, "pattern", []string{globs}},
 	{1, "rec", []string{"id", "wire"}},
 	{1, "key", []string{"durable"}},
 	{2, "pack", []string{"id", "rec", "wire"}},
-	{2, "tree", []string{"rec", sys}},
+	{2, "tree", []string{"acl", "rec", sys}},
 	{2, "tarball", []string{"rec", "spool", "wire"}},
 	{2, "box", []string{"id", "key", compress, crypto, sys}},
 	{2, "page", []string{"id", "rec", "wire"}},
 	{2, "snap", []string{"id", "rec", "wire"}},
 	{3, "store", []string{"durable", "id", "pack", "rec", "wire", sys}},
-	{3, "walk", []string{"box", "id", "page", "par", "rec", "snap"}},
+	{3, "walk", []string{"box", "id", "page", "par", "rec", "snap", "spool"}},
 	{4, "store/storetest", []string{"id", "pack", "rec", "store"}}, // tests only
 
 	// Verbs: the tools. Only they combine nouns, and none imports another.
@@ -59,7 +62,7 @@ var allowed = []struct {
 	{5, "tools/seal", []string{"bounds", "box", "id", "key", "page", "par", "rec", "snap", "tool", "wire"}},
 	{5, "tools/put", []string{"id", "rec", "store", "tool"}},
 	{5, "tools/get", []string{"id", "rec", "store", "tool"}},
-	{5, "tools/unpack", []string{"box", "id", "key", "page", "par", "rec", "snap", "tool", "tree", "walk"}},
+	{5, "tools/unpack", []string{"acl", "box", "id", "key", "page", "par", "pattern", "rec", "snap", "spool", "tool", "tree", "walk"}},
 	{5, "tools/key", []string{"key", "tool"}},
 	{5, "tools/json", []string{"rec", "tool", "wire"}},
 }

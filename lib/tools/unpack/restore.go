@@ -20,7 +20,7 @@ func restore(env *tool.Env, o options, src source, b base) error {
 	// The directory is made when the snapshot has come and is believed, and
 	// not for a stream that is none.
 	r := &restorer{base: b, dir: o.dir}
-	err := src.walk(walk.Options{Want: o.want}, r)
+	err := src.walk(walk.Options{Want: o.want, Choose: b.choose.chooser()}, r)
 	if r.target == nil {
 		return err
 	}
@@ -35,7 +35,9 @@ func restore(env *tool.Env, o options, src source, b base) error {
 	if left.Owners > 0 {
 		env.Notice("%d entries do not belong to their recorded owners (that takes root); %d of them lost setuid or setgid, %d their capabilities", left.Owners, left.SetID, left.Capabilities)
 	}
-	env.Log.Debug(fmt.Sprintf("%d entries, %d bytes", r.snap.Entries, r.snap.Bytes))
+	if !b.choose.picks() {
+		env.Log.Debug(fmt.Sprintf("%d entries, %d bytes", r.snap.Entries, r.snap.Bytes))
+	}
 	return nil
 }
 

@@ -18,9 +18,9 @@ import (
 	"preserve/lib/walk"
 )
 
-const usage = `usage: pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] DIR
-       pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] --verify
-       pv-get REPO ID --meta | pv-unpack -k LISTKEY [--snapshot ID] --list [-l]
+const usage = `usage: pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] DIR [PATTERN…]
+       pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] --verify [PATTERN…]
+       pv-get REPO ID --meta | pv-unpack -k LISTKEY [--snapshot ID] --list [-l] [PATTERN…]
        pv-get REPO --snapshots | pv-unpack [-k LISTKEY] --snapshots [-l] [--pick NAME]
 
 Opens and checks a sealed stream. The first form restores the snapshot into DIR,
@@ -34,6 +34,21 @@ each snapshot.
   --pick NAME    print only the id of the snapshot that NAME means: "latest", a
                  label (the newest of that label), an id or the beginning of one
   -v, -q         say more, say only errors and warnings
+
+With PATTERNs, only what one of them matches, and all that is below it; patterns
+are those of .gitignore: /home/me, *.jpg, src/**/test, cache/.
+
+  --exclude PATTERN       leave out what it matches, and all below: '*.o' (may be
+                          repeated)
+  --strip-components N    take N names off the front of each path: 2 makes
+                          home/me/x to x. What has no more names is left out
+
+Owners and those in access control lists get the ids that their names have on this
+system; 0, and who has no name or an unknown one, keep the number.
+
+  --numeric-ids           keep all numbers
+  --map-user A:B          what is A's in the snapshot is to be B's: names or numbers,
+  --map-group A:B         as in eve:adam or 1000:1001 (may be repeated)
 `
 
 type options struct {
@@ -43,6 +58,8 @@ type options struct {
 	dir  string // of modes that take one
 	long bool
 	pick string
+
+	choice choice
 }
 
 // A mode is one of the things that can be made of a stream. All but the first
@@ -51,13 +68,21 @@ type mode struct {
 	flag string
 	dir  bool // its first word is a directory
 	meta bool // metadata is all it needs: a list key will do
-	run  func(env *tool.Env, o options, src source, b base) error
+
+	picks   bool // a part of the snapshot can be chosen
+	parents bool // the directories above what is chosen come with it
+	strips  bool // names can be stripped off the front of paths
+	owns    bool // owners are those of this system
+
+	run func(env *tool.Env, o options, src source, b base) error
 }
 
 var modes = []*mode{
-	{dir: true, run: restore},
-	{flag: "list", meta: true, run: list},
-	{flag: "verify", run: verify},
+	{dir: true, picks: true, parents: true, strips: true, owns: true, run: restore},
+	{flag: "list", meta: true, picks: true, run: list},
+	{flag: "verify", picks: true, run: verify},
+	{flag: "cat", picks: true, run: cat},
+	{flag: "stream", picks: true, parents: true, strips: true, run: contents},
 	{flag: "snapshots", meta: true},
 }
 
@@ -80,6 +105,7 @@ func parse(env *tool.Env) (o options, err error) {
 	want := fs.String("snapshot", "", "")
 	fs.StringVar(&o.pick, "pick", "", "")
 	fs.BoolVar(&o.long, "l", false, "")
+	o.choice.flags(fs)
 	var named []*mode
 	for _, m := range modes[1:] {
 		fs.BoolFunc(m.flag, "", func(string) error { named = append(named, m); return nil })
@@ -96,11 +122,10 @@ func parse(env *tool.Env) (o options, err error) {
 			return o, tool.Usagef("the directory's name is empty")
 		}
 	}
+	o.choice.patterns = words
 	switch {
 	case len(named) > 1 || o.mode.dir && o.dir == "":
 		return o, tool.Usagef("one of DIR, %s is needed", flagNames())
-	case len(words) > 0:
-		return o, tool.Usagef("unexpected argument %q", words[0])
 	case o.key == "" && o.mode.flag != "snapshots":
 		return o, tool.Usagef("a key is needed: -k KEY")
 	case o.pick != "" && o.mode.flag != "snapshots":
@@ -115,7 +140,7 @@ func parse(env *tool.Env) (o options, err error) {
 			return o, tool.Usagef("--snapshot takes a full id of 64 hex digits, not %q", *want)
 		}
 	}
-	return o, nil
+	return o, o.choice.check(o.mode)
 }
 
 func flagNames() string {
@@ -129,6 +154,10 @@ func flagNames() string {
 // Run is pv-unpack.
 func Run(env *tool.Env) error {
 	o, err := parse(env)
+	if err != nil {
+		return err
+	}
+	choose, err := newChooser(env, o.mode, &o.choice)
 	if err != nil {
 		return err
 	}
@@ -155,7 +184,11 @@ func Run(env *tool.Env) error {
 	if !o.mode.meta && !k.CanReadData() {
 		return fmt.Errorf("key file %q: a %s key cannot open file contents: a read or master key is needed", o.key, k.Kind())
 	}
-	return explain(o.mode.run(env, o, piped{in, open}, base{env: env, told: !o.want.IsZero()}))
+	err = o.mode.run(env, o, piped{in, open}, base{env: env, told: !o.want.IsZero(), choose: choose})
+	if err == nil {
+		choose.end()
+	}
+	return explain(err)
 }
 
 // explain adds what to do next where we know it.
@@ -174,10 +207,13 @@ type base struct {
 	told bool // the user named the snapshot
 	id   id.ID
 	snap *snap.Snapshot
+
+	choose *chooser
 }
 
 func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
 	b.id, b.snap = i, s
+	b.choose.begin(s)
 	text := fmt.Sprintf("snapshot %s by writer %q, host %q, at %s", i, s.WriterName, s.Host, stamp(s.Time))
 	if b.told {
 		b.env.Log.Debug(text)
