@@ -48,7 +48,7 @@ var allowed = []struct {
 	{1, "key", []string{"durable"}},
 	{2, "pack", []string{"id", "rec", "wire"}},
 	{2, "tree", []string{"acl", "rec", sys}},
-	{2, "tarball", []string{"rec", "spool", "wire"}},
+	{2, "tarball", []string{"acl", "rec", "spool", "wire"}},
 	{2, "box", []string{"id", "key", compress, crypto, sys}},
 	{2, "page", []string{"id", "rec", "wire"}},
 	{2, "snap", []string{"id", "rec", "wire"}},

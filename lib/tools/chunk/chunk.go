@@ -114,7 +114,7 @@ func run(env *tool.Env, stdin io.Reader, out *rec.Writer, rulesFor func(roots []
 	again := head.Kind == rec.Content
 	switch {
 	case head.Kind == rec.Sealed:
-		return in.Wrap(fmt.Errorf("%w: this is a sealed stream, but a tree or content stream belongs here", rec.ErrKind))
+		return in.Wrap(fmt.Errorf("%w: this is a sealed stream, but a tree or content stream belongs here (pv-unpack --stream makes one of it)", rec.ErrKind))
 	case !again && noFiles:
 		return in.Wrap(fmt.Errorf("%w: this is a tree stream, and with --no-files only a content stream is taken (pv-chunk --plain makes one where the files are)", rec.ErrKind))
 	}

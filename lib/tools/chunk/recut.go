@@ -86,12 +86,15 @@ func (r *recut) next() (*rec.Entry, error) {
 		case *rec.Cut:
 			r.chunks = r.chunks[:0]
 			err = r.kept.Reset()
-		case *rec.Names, *rec.Note:
+		case *rec.Names:
+			err = r.in.Wrap(r.a.names.add(v.Users, v.Groups))
+		case *rec.Note:
 			err = r.out.Write(v)
 		case *rec.Tick:
 			err = r.out.Pulse(r.a.progress())
 		case *rec.End:
 			r.end = v
+			err = r.in.Wrap(r.a.names.add(v.Users, v.Groups))
 		}
 		if err != nil {
 			return nil, err
