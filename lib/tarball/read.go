@@ -83,47 +83,53 @@ const (
 	mapMemory  = 1 << 20
 )
 
-// Read reads an archive to its end. Close must be called, after an error too.
-// What Warn was told is left out; every other error is about the whole archive.
-func Read(src io.Reader, o Options) (*Archive, error) {
-	return read(src, o, runBytes)
-}
+// Read reads an archive to its end. What Warn was told is left out; every error
+// is about the whole archive. Close must be called if there is none.
+func Read(src io.Reader, o Options) (*Archive, error) { return read(src, o, runBytes) }
 
 func read(src io.Reader, o Options, limit int) (*Archive, error) {
 	a := &Archive{o: o, data: spool.New(dataMemory), maps: spool.New(mapMemory), global: map[string]string{}, sorter: newSorter(limit),
 		links: links{byName: map[string]*link{}, inodes: map[string][]*inode{}, limit: maxLinks}}
 	a.raw = newRaw(src, a.data)
+	if err := a.take(); err != nil {
+		return nil, errors.Join(err, a.Close())
+	}
+	return a, nil
+}
+
+// take reads all members.
+func (a *Archive) take() error {
 	for {
 		err := a.member()
 		if errors.Is(err, errEnd) {
 			break
 		}
 		if errors.Is(err, ErrCut) && a.raw.off == 0 {
-			return a, fmt.Errorf("%w: it is empty", ErrCut)
+			return fmt.Errorf("%w: it is empty", ErrCut)
 		}
 		if err != nil {
-			return a, fmt.Errorf("member %d, at byte %d: %w", a.members+1, a.raw.off, err)
+			return fmt.Errorf("member %d, at byte %d: %w", a.members+1, a.raw.off, err)
 		}
 		a.members++
 	}
 	more, err := a.raw.drain()
 	if err != nil {
-		return a, fmt.Errorf("behind the archive's end: %w", err)
+		return fmt.Errorf("behind the archive's end: %w", err)
 	}
 	if more {
-		o.Warn("the archive", fmt.Errorf("there is more behind its end, at byte %d, which is left out: an archive appended to an archive?", a.raw.off))
+		a.o.Warn("the archive", fmt.Errorf("there is more behind its end, at byte %d, which is left out: an archive appended to an archive?", a.raw.off))
 	}
 	if len(a.links.byName) > 0 {
 		next, err := a.sorter.all()
 		if err != nil {
-			return a, err
+			return err
 		}
 		if err := a.links.resolve(next); err != nil {
-			return a, err
+			return err
 		}
 	}
 	a.items, err = a.sorter.all()
-	return a, err
+	return err
 }
 
 // Close gives up what is left.

@@ -15,6 +15,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"preserve/lib/acl"
 	"preserve/lib/rec"
 )
 
@@ -38,10 +39,10 @@ func options(a *archived) Options {
 func unpacked(src io.Reader, limit int) (*archived, error) {
 	got := &archived{entries: map[string]*rec.Entry{}, contents: map[string]string{}}
 	a, err := read(src, options(got), limit)
-	defer a.Close()
 	if err != nil {
 		return got, err
 	}
+	defer a.Close()
 	last := ""
 	for {
 		f, err := a.Next()
@@ -316,17 +317,17 @@ func TestMetadata(t *testing.T) {
 		t.Errorf("said %q", got.said)
 	}
 	a := got.entries["a"]
-	acl := []byte{2, 0, 0, 0}
+	list := []byte{2, 0, 0, 0}
 	row := func(tag, perm uint16, id uint32) {
-		acl = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(acl, tag), perm), id)
+		list = binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(list, tag), perm), id)
 	}
-	row(1, 7, noID)
+	row(1, 7, acl.Undefined)
 	row(2, 5, 1000)
 	row(2, 1, 65534)
-	row(4, 4, noID)
-	row(16, 5, noID)
-	row(32, 0, noID)
-	want := []rec.XAttr{{Name: posixAccess, Value: acl}, {Name: "user.a=%", Value: []byte{}}, {Name: "user.b", Value: []byte{0, 255}}, {Name: "user.c d", Value: []byte{1, 2}}}
+	row(4, 4, acl.Undefined)
+	row(16, 5, acl.Undefined)
+	row(32, 0, acl.Undefined)
+	want := []rec.XAttr{{Name: acl.Access, Value: list}, {Name: "user.a=%", Value: []byte{}}, {Name: "user.b", Value: []byte{0, 255}}, {Name: "user.c d", Value: []byte{1, 2}}}
 	if fmt.Sprint(a.XAttrs) != fmt.Sprint(want) {
 		t.Errorf("attributes\n%v\nwant\n%v", a.XAttrs, want)
 	}
@@ -336,7 +337,7 @@ func TestMetadata(t *testing.T) {
 	if len(got.entries["plain"].XAttrs)+len(got.entries["who"].XAttrs) > 0 {
 		t.Error("an attribute for a list that says nothing")
 	}
-	if x := got.entries["d"].XAttrs; len(x) != 1 || x[0].Name != posixDefault || binary.LittleEndian.Uint32(x[0].Value[4+2*8+4:]) != 10 {
+	if x := got.entries["d"].XAttrs; len(x) != 1 || x[0].Name != acl.Default || binary.LittleEndian.Uint32(x[0].Value[4+2*8+4:]) != 10 {
 		t.Errorf("default list %v", x)
 	}
 	if g := got.entries["gnu"]; g.UID != 1<<31 || g.MTime.Sec != -100 {

@@ -16,6 +16,8 @@ import (
 )
 
 const usage = `usage: pv-scan [-C DIR] [--xattrs] PATH… >tree
+       pv-scan --stdin NAME [-- COMMAND…] >content
+       pv-scan --from-tar <tar >content
 
 	pv-scan PATH… | pv-chunk -k KEY | pv-seal -k KEY | pv-put REPO
 	^^^^^^^
@@ -27,6 +29,14 @@ Contents are not read. An absolute PATH is stored without its leading "/".
   --xattrs  read extended attributes and inode flags too, for a pipeline
             without pv-chunk, which reads them itself
   -v, -q    say more, or only errors and warnings
+
+With contents, for pv-chunk to cut:
+
+  --stdin NAME  stdin is the file NAME. With a COMMAND, what that writes is,
+                and if it fails nothing is stored:
+                pv-scan --stdin db.sql -- pg_dump -Fc db | pv-chunk -k KEY | …
+  --from-tar    stdin is a tar archive:
+                docker export NAME | pv-scan --from-tar | pv-chunk -k KEY | …
 `
 
 // Run is the command.
@@ -34,9 +44,18 @@ func Run(env *tool.Env) error {
 	fs := env.Flags()
 	dir := fs.String("C", "", "")
 	xattrs := fs.Bool("xattrs", false, "")
+	var contents contentModes
+	fs.StringVar(&contents.stdin, "stdin", "", "")
+	fs.BoolVar(&contents.fromTar, "from-tar", false, "")
 	sources, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
+	}
+	if contents.on() {
+		if *dir != "" || *xattrs {
+			return tool.Usagef("-C and --xattrs go with paths, not with --stdin or --from-tar")
+		}
+		return contents.run(env, sources)
 	}
 	if len(sources) == 0 {
 		return tool.Usagef("no path given")
