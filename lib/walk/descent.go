@@ -143,7 +143,12 @@ func (s *descent) next() (*leaf, error) {
 				return nil, err
 			}
 			if b != nil {
-				if f.node, err = s.d.opened(b, &f.first); err != nil {
+				f.node, err = s.d.opened(b, &f.first)
+				if err != nil && s.d.o.Bad != nil && unopened(err) {
+					s.d.o.Bad(f.id, err)
+					f.node, err = nil, nil
+				}
+				if err != nil {
 					return nil, err
 				}
 			}
