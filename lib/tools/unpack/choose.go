@@ -114,7 +114,7 @@ func newChooser(env *tool.Env, m *mode, o *choice) (c *chooser, err error) {
 			return nil, tool.Usagef("%s", err)
 		}
 	}
-	if !m.owns {
+	if !m.owns || o.numeric && len(o.mapUsers)+len(o.mapGroups) == 0 {
 		return c, nil
 	}
 	accounts, err := tree.SystemAccounts()
@@ -313,7 +313,7 @@ func (c *chooser) emit(e *rec.Entry) {
 // Reaches implements walk.Chooser.
 func (c *chooser) Reaches(first page.Key, next *page.Key) bool {
 	if next != nil && next.Path == first.Path { // a file alone
-		return c.onPath(first.Path)
+		return c.onPath(first.Path) && !c.short(first.Path)
 	}
 	if next != nil && c.outside(common(first.Path, next.Path)) {
 		return false
@@ -375,7 +375,7 @@ func (c *chooser) end() {
 		c.env.Warn("nothing in the snapshot matches %s%s", rec.Quote(r.Text), hint)
 	}
 	if c.lost > 0 {
-		c.env.Notice("%d files were left out: their paths have no more than the %d names to strip", c.lost, c.strip)
+		c.env.Notice("files left out, since their paths have no more than the %d names to strip: %d", c.strip, c.lost)
 	}
 	if c.owners != nil {
 		if who := c.owners.strange(); who != "" {
