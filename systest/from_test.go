@@ -32,7 +32,7 @@ func TestOneFileOfAGigabyte(t *testing.T) {
 	b.took("a list", 200_000)
 
 	// The whole comes this way too, and is the whole.
-	b.ok("rm -rf out; pv-restore -r " + repo + " --numeric-ids $(cat id) out")
+	b.ok("rm -rf out; pv-restore -r " + repo + " --hard-dereference $(cat id) out")
 	b.compare("out", "src")
 }
 
