@@ -30,6 +30,7 @@ var helpers = map[string]func([]string) error{
 	"mktree":    mktree,
 	"cmptree":   cmptree,
 	"cutstream": cutstream,
+	"spoil":     spoil,
 	"forge":     forge,
 }
 
@@ -362,4 +363,34 @@ func forge(args []string) error {
 		}
 	}
 	return out.Flush()
+}
+
+// spoil KIND: copies a sealed stream and turns over a bit in each blob of that
+// kind, with a checksum that holds: as somebody can who changes a repository
+// and has no key.
+func spoil(args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: spoil KIND <sealed >sealed")
+	}
+	kind, err := strconv.ParseUint(args[0], 10, 8)
+	if err != nil {
+		return err
+	}
+	in, out := rec.NewReader(os.Stdin, rec.Sealed), rec.NewWriter(os.Stdout)
+	for {
+		v, err := in.Next()
+		if err == io.EOF {
+			return out.Flush()
+		}
+		if err != nil {
+			return err
+		}
+		if b, ok := v.(*rec.Blob); ok && uint64(b.Kind) == kind {
+			b.Data[len(b.Data)/2] ^= 4
+			b.CRC = b.Sum()
+		}
+		if err := out.Write(v); err != nil {
+			return err
+		}
+	}
 }

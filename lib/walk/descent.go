@@ -1,6 +1,7 @@
 package walk
 
 import (
+	"errors"
 	"fmt"
 
 	"preserve/lib/id"
@@ -145,7 +146,7 @@ func (s *descent) next() (*leaf, error) {
 			if b != nil {
 				f.node, err = s.d.opened(b, &f.first)
 				if err != nil && s.d.o.Bad != nil && unopened(err) {
-					s.d.o.Bad(f.id, err)
+					s.d.o.Bad(f.id, errors.Unwrap(err))
 					f.node, err = nil, nil
 				}
 				if err != nil {

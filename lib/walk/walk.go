@@ -269,7 +269,7 @@ func (w *walker) blob(b *rec.Blob) error {
 	if first == nil || w.o.Bad == nil || !unopened(err) {
 		return err
 	}
-	w.o.Bad(b.ID, err)
+	w.o.Bad(b.ID, errors.Unwrap(err))
 	w.losses = true
 	w.check.Gap()
 	err = w.told(w.sink.Gap(*first, w.nextKey(), b.ID))
