@@ -43,10 +43,15 @@ func Decode(plain []byte, nrefs int) ([]*rec.Entry, error) {
 	}
 	c := wire.NewCursor(plain, true)
 	var entries []*rec.Entry
+	var room []rec.Entry // for the next entries: few large pieces of memory cost less than many small ones
 	used := 0
 	for c.More() {
-		e, err := rec.DecodeEntry(c, rec.AtRest)
-		if err != nil {
+		if len(room) == 0 {
+			room = make([]rec.Entry, 32)
+		}
+		e := &room[0]
+		room = room[1:]
+		if err := e.Decode(c, rec.AtRest); err != nil {
 			return nil, fmt.Errorf("%w: entry %d: %w", ErrPage, len(entries), err)
 		}
 		for i := range e.Extents {

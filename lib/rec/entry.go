@@ -276,11 +276,16 @@ func writeExtent(w *wire.Writer, x *Extent) {
 // result shares no memory with c.
 func DecodeEntry(c *wire.Cursor, form Form) (*Entry, error) {
 	e := &Entry{}
-	e.decode(c, form)
-	if err := c.Err(); err != nil {
+	if err := e.Decode(c, form); err != nil {
 		return nil, err
 	}
 	return e, nil
+}
+
+// Decode is DecodeEntry into e, which must be empty.
+func (e *Entry) Decode(c *wire.Cursor, form Form) error {
+	e.decode(c, form)
+	return c.Err()
 }
 
 func (e *Entry) decode(c *wire.Cursor, form Form) {

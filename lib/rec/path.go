@@ -46,10 +46,16 @@ func CheckPath(p string) error {
 	if len(p) > MaxPath {
 		return fmt.Errorf("%w: %d bytes long", ErrPath, len(p))
 	}
-	depth := 0
-	for rest, more := p, true; more; {
-		var name string
-		name, rest, more = strings.Cut(rest, "/")
+	depth, begin := 0, 0
+	for i := 0; i <= len(p); i++ {
+		if i < len(p) && p[i] != '/' {
+			if p[i] == 0 {
+				return fmt.Errorf("%w: %q has a NUL", ErrPath, p)
+			}
+			continue
+		}
+		name := p[begin:i]
+		begin = i + 1
 		depth++
 		switch {
 		case name == "" || name == "." || name == "..":
@@ -59,9 +65,6 @@ func CheckPath(p string) error {
 		case depth > MaxDepth:
 			return fmt.Errorf("%w: more than %d directories deep", ErrPath, MaxDepth)
 		}
-	}
-	if strings.IndexByte(p, 0) >= 0 {
-		return fmt.Errorf("%w: %q has a NUL", ErrPath, p)
 	}
 	return nil
 }

@@ -1,89 +1,211 @@
 package unpack
 
 import (
-	"bufio"
+	"flag"
 	"fmt"
+	"io"
 	"strconv"
 	"time"
+	"unicode/utf8"
 
 	"preserve/lib/id"
+	"preserve/lib/page"
 	"preserve/lib/rec"
 	"preserve/lib/snap"
 	"preserve/lib/tool"
 	"preserve/lib/walk"
 )
 
+// listing is what the user said of how --list prints.
+type listing struct{ long, json, nul bool }
+
+func (l *listing) flags(fs *flag.FlagSet) {
+	fs.BoolVar(&l.long, "l", false, "")
+	fs.BoolVar(&l.json, "json", false, "")
+	fs.BoolVar(&l.nul, "0", false, "")
+}
+
+func (l *listing) check(m *mode) error {
+	switch {
+	case l.long && m.flag != "list" && m.flag != "snapshots":
+		return tool.Usagef("-l goes with --list or --snapshots")
+	case (l.json || l.nul) && m.flag != "list":
+		return tool.Usagef("--json and -0 go with --list")
+	case l.long && l.json, l.long && l.nul, l.json && l.nul:
+		return tool.Usagef("-l, --json and -0 exclude each other")
+	}
+	return nil
+}
+
 // list prints the snapshot's paths.
 func list(env *tool.Env, o options, src source, b base) error {
-	l := &lister{base: b, long: o.long, out: bufio.NewWriterSize(env.Stdout, 64<<10)}
+	l := &lister{base: b, listing: o.list, out: env.Stdout, buf: make([]byte, 0, 2*listBuffer)}
 	err := src.walk(walk.Options{Want: o.want, Choose: b.choose.chooser(), MetaOnly: true}, l)
-	if ferr := l.out.Flush(); err == nil {
-		err = ferr
+	if perr := l.last(); err == nil {
+		err = perr
+	}
+	if _, werr := l.out.Write(l.buf); err == nil {
+		err = werr
 	}
 	return err
 }
 
+// listBuffer is how many bytes of lines are gathered before they are written.
+const listBuffer = 64 << 10
+
 type lister struct {
 	base
-	long          bool
-	out           *bufio.Writer
+	listing
+	out           io.Writer
+	buf           []byte // lines to be written
 	users, groups map[uint32]string
+	rawUsers      map[uint32]string // for programs: unmasked
+	rawGroups     map[uint32]string
+	file          *rec.Entry // the first piece of a file whose last one must come
 }
 
 func (l *lister) Snapshot(i id.ID, s *snap.Snapshot) error {
-	l.users, l.groups = nameTable(s.Users), nameTable(s.Groups)
+	l.rawUsers, l.rawGroups = nameTable(s.Users), nameTable(s.Groups)
+	l.users, l.groups = masked(l.rawUsers), masked(l.rawGroups)
 	return l.base.Snapshot(i, s)
 }
 
 func nameTable(names []rec.Name) map[uint32]string {
 	t := map[uint32]string{}
 	for _, n := range names {
-		t[n.ID] = tool.Mask(n.Name)
+		t[n.ID] = n.Name
+	}
+	return t
+}
+
+func masked(names map[uint32]string) map[uint32]string {
+	t := map[uint32]string{}
+	for i, n := range names {
+		t[i] = tool.Mask(n)
 	}
 	return t
 }
 
 func (l *lister) Page(p *walk.Page) error {
 	for _, e := range p.Entries {
-		if e.Off > 0 { // further pieces of a file
+		switch {
+		case e.Off > 0 && l.file == nil:
+			continue // its beginning was lost
+		case e.Off > 0:
+			// The last piece of a file has the size and verdict that count.
+			c := *l.file
+			c.Size, c.Inconsistent = e.Size, e.Inconsistent
+			if l.file = nil; e.More {
+				l.file = &c
+				continue
+			}
+			e = &c
+		case e.More:
+			l.file = e
 			continue
 		}
-		if l.long {
-			l.columns(e)
-		}
-		name := rec.Quote(e.Path)
-		if e.Path == "" {
-			name = "."
-		}
-		_, _ = l.out.WriteString(name) // the error comes with the line's end
-		if l.long {
-			switch {
-			case e.Type == rec.Symlink:
-				_, _ = l.out.WriteString(" -> " + rec.Quote(e.Target))
-			case e.Type == rec.HardLink:
-				_, _ = l.out.WriteString(" link to " + rec.Quote(e.Leader))
-			case e.Err != "":
-				_, _ = l.out.WriteString(" (no content: " + tool.Mask(e.Err) + ")")
-			}
-		}
-		if err := l.out.WriteByte('\n'); err != nil {
+		if err := l.line(e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// last prints a file whose last piece did not come.
+func (l *lister) last() error {
+	e := l.file
+	if l.file = nil; e == nil {
+		return nil
+	}
+	return l.line(e)
+}
+
+func (l *lister) Gap(first page.Key, next *page.Key, i id.ID) error {
+	if err := l.last(); err != nil {
+		return err
+	}
+	return l.base.Gap(first, next, i)
+}
+
+func (l *lister) line(e *rec.Entry) error {
+	switch {
+	case l.nul:
+		l.buf = append(append(l.buf, pathOf(e)...), 0)
+	case l.json:
+		l.buf = l.object(l.buf, e)
+		l.buf = append(l.buf, '\n')
+	default:
+		if l.long {
+			l.columns(e)
+		}
+		l.buf = append(l.buf, rec.Quote(pathOf(e))...)
+		if l.long {
+			l.behind(e)
+		}
+		l.buf = append(l.buf, '\n')
+	}
+	if len(l.buf) < listBuffer {
+		return nil
+	}
+	_, err := l.out.Write(l.buf)
+	l.buf = l.buf[:0]
+	return err
+}
+
+// pathOf is an entry's path, and "." for the root.
+func pathOf(e *rec.Entry) string {
+	if e.Path == "" {
+		return "."
+	}
+	return e.Path
+}
+
+// behind prints what -l has behind the path.
+func (l *lister) behind(e *rec.Entry) {
+	switch {
+	case e.Type == rec.Symlink:
+		l.buf = append(append(l.buf, " -> "...), rec.Quote(e.Target)...)
+	case e.Type == rec.HardLink:
+		l.buf = append(append(l.buf, " link to "...), rec.Quote(e.Leader)...)
+	case e.Err != "":
+		l.buf = append(append(append(l.buf, " (no content: "...), tool.Mask(e.Err)...), ')')
+	}
+}
+
 // columns prints mode, owner, group, size and time as ls -l does.
 func (l *lister) columns(e *rec.Entry) {
 	if e.Type == rec.HardLink {
-		fmt.Fprintf(l.out, "%-10s %-8s %-8s %12s %19s ", "h", "", "", "", "")
+		l.buf = fmt.Appendf(l.buf, "%-10s %-8s %-8s %12s %19s ", "h", "", "", "", "")
 		return
 	}
+	l.buf = append(l.buf, modeString(e)...)
+	l.buf = column(l.buf, owner(l.users, e.UID), -8)
+	l.buf = column(l.buf, owner(l.groups, e.GID), -8)
 	size := strconv.FormatUint(e.Size, 10)
 	if e.Type == rec.Char || e.Type == rec.Block {
 		size = fmt.Sprintf("%d,%d", e.Major, e.Minor)
 	}
-	fmt.Fprintf(l.out, "%s %-8s %-8s %12s %s ", modeString(e), owner(l.users, e.UID), owner(l.groups, e.GID), size, e.MTime.Std().Local().Format(time.DateTime))
+	l.buf = column(l.buf, size, 12)
+	l.buf = append(l.buf, ' ')
+	l.buf = e.MTime.Std().Local().AppendFormat(l.buf, time.DateTime)
+	l.buf = append(l.buf, ' ')
+}
+
+// column appends a space and a text that is filled up to a width with spaces: in
+// front of it, or behind it if the width is negative.
+func column(b []byte, text string, width int) []byte {
+	fill := max(0, max(width, -width)-utf8.RuneCountInString(text))
+	b = append(b, ' ')
+	if width < 0 {
+		b = append(b, text...)
+	}
+	for ; fill > 0; fill-- {
+		b = append(b, ' ')
+	}
+	if width > 0 {
+		b = append(b, text...)
+	}
+	return b
 }
 
 func owner(names map[uint32]string, n uint32) string {
@@ -95,8 +217,7 @@ func owner(names map[uint32]string, n uint32) string {
 
 // modeString writes a mode as ls does.
 func modeString(e *rec.Entry) string {
-	b := []byte("?rwxrwxrwx")
-	b[0] = map[rec.Type]byte{rec.File: '-', rec.Dir: 'd', rec.Symlink: 'l', rec.Fifo: 'p', rec.Socket: 's', rec.Char: 'c', rec.Block: 'b'}[e.Type]
+	b := [...]byte{"?-dlpscbh"[e.Type], 'r', 'w', 'x', 'r', 'w', 'x', 'r', 'w', 'x'}
 	for i := range 9 {
 		if e.Mode>>(8-i)&1 == 0 {
 			b[1+i] = '-'
@@ -114,7 +235,7 @@ func modeString(e *rec.Entry) string {
 			b[s.at] = s.with
 		}
 	}
-	return string(b)
+	return string(b[:])
 }
 
 func (l *lister) Data(*walk.Page, int, []byte) error   { return nil }

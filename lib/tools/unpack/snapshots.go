@@ -53,7 +53,7 @@ func snapshots(env *tool.Env, o options, in *rec.Reader) error {
 		return err
 	}
 	out := bufio.NewWriter(env.Stdout)
-	if o.long {
+	if o.list.long {
 		if why != "" {
 			env.Notice("only ids and times of arrival can be shown: %s", why)
 		}

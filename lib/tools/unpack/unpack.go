@@ -78,13 +78,13 @@ type options struct {
 	want id.ID
 	mode *mode
 	dir  string // of modes that take one
-	long bool
 	pick string
 
 	choice choice
 	from   from
 	place  placing
 	verify verifying
+	list   listing
 }
 
 // A mode is one of the things that can be made of a stream. All but the first
@@ -131,11 +131,11 @@ func parse(env *tool.Env) (o options, err error) {
 	fs.StringVar(&o.key, "k", "", "")
 	want := fs.String("snapshot", "", "")
 	fs.StringVar(&o.pick, "pick", "", "")
-	fs.BoolVar(&o.long, "l", false, "")
 	o.choice.flags(fs)
 	o.from.flags(fs)
 	o.place.flags(fs)
 	o.verify.flags(fs)
+	o.list.flags(fs)
 	var named []*mode
 	for _, m := range modes[1:] {
 		fs.BoolFunc(m.flag, "", func(string) error { named = append(named, m); return nil })
@@ -160,8 +160,6 @@ func parse(env *tool.Env) (o options, err error) {
 		return o, tool.Usagef("a key is needed: -k KEY")
 	case o.pick != "" && o.mode.flag != "snapshots":
 		return o, tool.Usagef("--pick goes with --snapshots")
-	case o.long && o.mode.flag != "list" && o.mode.flag != "snapshots":
-		return o, tool.Usagef("-l goes with --list or --snapshots")
 	case *want != "" && o.mode.flag == "snapshots":
 		return o, tool.Usagef("--snapshot does not go with --snapshots")
 	}
@@ -171,6 +169,9 @@ func parse(env *tool.Env) (o options, err error) {
 		}
 	}
 	if err := o.verify.check(o.mode); err != nil {
+		return o, err
+	}
+	if err := o.list.check(o.mode); err != nil {
 		return o, err
 	}
 	if err := o.from.check(o.mode, *want != ""); err != nil {
