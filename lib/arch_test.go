@@ -41,7 +41,7 @@ var allowed = []struct {
 	{0, "cdc", nil},
 	{0, "bounds", nil},
 	{1, "rec", []string{"id", "wire"}},
-	{1, "key", []string{"durable"}},
+	{1, "key", []string{"durable", crypto}},
 	{2, "pack", []string{"id", "rec", "wire"}},
 	{2, "tree", []string{"rec", sys}},
 	{2, "box", []string{"id", "key", compress, crypto, sys}},
