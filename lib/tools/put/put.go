@@ -21,11 +21,13 @@ import (
 )
 
 const usage = `usage: pv-put [--as LABEL] [--stall DURATION] REPO <sealed
+       pv-put --key NAME REPO <wrapped
 
   stdin: sealed stream  ->  REPO  ->  stdout: the snapshot's id
 
   --as LABEL        what the repository calls the client, in its lists
   --stall DURATION  give up when nothing arrives for so long (default 15m)
+  --key NAME        store a wrapped key (pv-key wrap) in REPO under that name
   -v, -q            say more, say less
 
 A missing or empty REPO is made if the stream rests on no earlier snapshot.
@@ -42,6 +44,7 @@ func Run(env *tool.Env) error {
 	fs := env.Flags()
 	label := fs.String("as", "", "")
 	stall := fs.Duration("stall", 15*time.Minute, "")
+	keyName := fs.String("key", "", "")
 	words, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
@@ -53,6 +56,9 @@ func Run(env *tool.Env) error {
 		return tool.Usagef("--stall must be more than nothing")
 	case len(*label) > maxLabel || strings.ContainsFunc(*label, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
 		return tool.Usagef("--as takes at most %d bytes of text without control characters", maxLabel)
+	}
+	if *keyName != "" {
+		return putKey(env, *keyName, words[0])
 	}
 	in, err := env.Input()
 	if err != nil {
