@@ -60,11 +60,12 @@ var allowed = []struct {
 	{5, "tools/unpack", []string{"box", "id", "key", "page", "par", "rec", "snap", "tool", "tree", "walk"}},
 	{5, "tools/key", []string{"key", "tool"}},
 	{5, "tools/json", []string{"rec", "tool", "wire"}},
+	{5, "tools/tee", []string{"rec", "tool"}},
 }
 
 // bare packages never reach these, not even through others: whoever runs them
 // need not be trusted with a key.
-var bare = []string{"tools/put", "tools/get"}
+var bare = []string{"tools/put", "tools/get", "tools/tee"}
 var secret = []string{"key", "box"}
 
 // imports returns what the .go files of each package import, tests apart.
