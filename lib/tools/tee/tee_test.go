@@ -33,11 +33,22 @@ func stream(t *testing.T, size int) []byte {
 	return b.Bytes()
 }
 
-func run(in []byte, args ...string) (status int, stdout, stderr string) {
-	var out, said bytes.Buffer
-	env := tool.NewEnv("pv-tee", args, bytes.NewReader(in), &out, &said)
+// run runs pv-tee. Its stderr is a file, as the commands share it.
+func run(t *testing.T, in []byte, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	said, err := os.CreateTemp(t.TempDir(), "stderr")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer said.Close()
+	var out bytes.Buffer
+	env := tool.NewEnv("pv-tee", args, bytes.NewReader(in), &out, said)
 	status = env.Status(Run(env))
-	return status, out.String(), said.String()
+	text, err := os.ReadFile(said.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return status, out.String(), string(text)
 }
 
 func TestEveryByteComesToEach(t *testing.T) {
@@ -47,7 +58,7 @@ func TestEveryByteComesToEach(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		args = append(args, "cat >"+filepath.Join(dir, name))
 	}
-	status, stdout, stderr := run(in, args...)
+	status, stdout, stderr := run(t, in, args...)
 	if status != 0 || stdout != "1 exit 0\n2 exit 0\n3 exit 0\n" || stderr != "" {
 		t.Fatalf("%d\n%s%s", status, stdout, stderr)
 	}
@@ -87,7 +98,7 @@ func TestVerdicts(t *testing.T) {
 		{in, []string{""}, 2, "", "empty command"},
 		{in, []string{"--stall", "0s", "cat"}, 2, "", "--stall"},
 	} {
-		status, stdout, stderr := run(c.in, c.cmds...)
+		status, stdout, stderr := run(t, c.in, c.cmds...)
 		if status != c.status || stdout != c.stdout || !strings.Contains(stderr, c.stderr) || c.stderr == "" && stderr != "" {
 			t.Errorf("%q: status %d, want %d; stdout %q, want %q; stderr %q", c.cmds, status, c.status, stdout, c.stdout, stderr)
 		}
@@ -104,7 +115,7 @@ func TestFailedStream(t *testing.T) {
 	if err := w.Write(&rec.Fail{Tool: "pv-chunk", Text: "no"}); err != nil {
 		t.Fatal(err)
 	}
-	if status, stdout, stderr := run(b.Bytes(), "cat >/dev/null"); status != 1 || stdout != "1 exit 0\n" || stderr != "" {
+	if status, stdout, stderr := run(t, b.Bytes(), "cat >/dev/null"); status != 1 || stdout != "1 exit 0\n" || stderr != "" {
 		t.Errorf("%d, %q, %q", status, stdout, stderr)
 	}
 }
