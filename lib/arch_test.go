@@ -22,6 +22,7 @@ const (
 	crypto   = "golang.org/x/crypto"
 	sys      = "golang.org/x/sys"
 	scripts  = "github.com/rogpeppe/go-internal"
+	globs    = "github.com/bmatcuk/doublestar/v4"
 )
 
 // allowed is what each package may import of ours (without "preserve/lib/") and
@@ -40,10 +41,12 @@ var allowed = []struct {
 	{0, "durable", []string{sys}},
 	{0, "cdc", nil},
 	{0, "bounds", nil},
+	{0, "acl", nil},
+	{0, "pattern", []string{globs}},
 	{1, "rec", []string{"id", "wire"}},
 	{1, "key", []string{"durable", crypto}},
 	{2, "pack", []string{"id", "rec", "wire"}},
-	{2, "tree", []string{"rec", sys}},
+	{2, "tree", []string{"acl", "rec", sys}},
 	{2, "box", []string{"id", "key", compress, crypto, sys}},
 	{2, "page", []string{"id", "rec", "wire"}},
 	{2, "snap", []string{"id", "rec", "wire"}},
@@ -57,7 +60,7 @@ var allowed = []struct {
 	{5, "tools/seal", []string{"bounds", "box", "id", "key", "page", "par", "rec", "snap", "tool", "wire"}},
 	{5, "tools/put", []string{"id", "rec", "store", "tool"}},
 	{5, "tools/get", []string{"id", "rec", "store", "tool"}},
-	{5, "tools/unpack", []string{"box", "id", "key", "page", "par", "rec", "snap", "tool", "tree", "walk"}},
+	{5, "tools/unpack", []string{"acl", "box", "id", "key", "page", "par", "pattern", "rec", "snap", "tool", "tree", "walk"}},
 	{5, "tools/key", []string{"key", "tool"}},
 	{5, "tools/json", []string{"rec", "tool", "wire"}},
 	{5, "tools/tee", []string{"rec", "tool"}},

@@ -32,15 +32,20 @@ bad() {
 
 # quote WORD…: the words, each quoted for a shell, with spaces between.
 quote() {
+	gap=''
 	for word; do
-		printf '%s\n' "$word" | sed "s/'/'\\\\''/g; 1s/^/'/; \$s/\$/'/"
-	done | paste -s -d ' ' -
+		# The x keeps newlines at the end.
+		word=$(printf '%sx' "$word" | sed "s/'/'\\\\''/g")
+		printf "%s'%s'" "$gap" "${word%x}"
+		gap=' '
+	done
 }
 
 # options ARGUMENT…: read the options in front; "taken" says how many words they
-# are. Those in $own, which have an argument, are gathered in $words, quoted.
+# are. Those in $own, which have an argument, and those in $flags, which have none,
+# are gathered in $words, quoted.
 options() {
-	own=" ${own:-} " words='' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
+	own=" ${own:-} " flags=" ${flags:-} " words='' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
 	while [ $# -gt 0 ]; do
 		case $1 in
 		-h | --help)
@@ -53,14 +58,19 @@ options() {
 			break
 			;;
 		-?*)
-			case " -r -k $own " in *" $1 "*) ;; *) bad "unknown option $1" ;; esac
-			[ $# -ge 2 ] || bad "$1 needs an argument"
-			case $1 in
-			-r) repo=$2 repos=$((repos + 1)) ;;
-			-k) key=$2 ;;
-			*) words="$words $(quote "$1" "$2")" ;;
+			case " -r -k $own $flags " in *" $1 "*) ;; *) bad "unknown option $1" ;; esac
+			case $flags in
+			*" $1 "*) words="$words $1" ;;
+			*)
+				[ $# -ge 2 ] || bad "$1 needs an argument"
+				case $1 in
+				-r) repo=$2 repos=$((repos + 1)) ;;
+				-k) key=$2 ;;
+				*) words="$words $(quote "$1" "$2")" ;;
+				esac
+				shift
+				;;
 			esac
-			shift
 			;;
 		*) break ;;
 		esac
@@ -125,6 +135,16 @@ store() {
 	# PV_SSH is a command with options: it is meant to be split.
 	# shellcheck disable=SC2086
 	stage "$tool" ${PV_SSH:-ssh} ${port:+-p "$port"} "$host" "$(quote "$tool" ${talk:+"$talk"} "$path" "$@")"
+}
+
+# driven: the command that answers for the repository, for pv-unpack --from.
+driven() {
+	if [ -z "$host" ]; then
+		quote pv-get ${talk:+"$talk"} "$path" --blobs -
+		return
+	fi
+	# shellcheck disable=SC2086
+	quote ${PV_SSH:-ssh} ${port:+-p "$port"} "$host" "$(quote pv-get ${talk:+"$talk"} "$path" --blobs -)"
 }
 
 # run PIPELINE ARGUMENT…: run a function that is a pipeline. What the shell itself

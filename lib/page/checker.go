@@ -19,7 +19,9 @@ import (
 //   - extents add up to the size.
 //
 // Where a page is lost, Gap is called: what depended on it is then an orphan and
-// no mistake.
+// no mistake. Where pages are passed over, because nobody wants what is in them,
+// Skip is called: from then on what depends on them is believed. Parents that are
+// no directories, and leaders that are none, are then for others to find.
 //
 // What it holds grows with the depth of the tree and with the number of
 // entries that have several links.
@@ -31,6 +33,8 @@ type Checker struct {
 	dirs    []string
 	leaders map[string]bool
 	gap     bool // a page was lost
+	skipped bool // a page was passed over
+	amidst  bool // and no name has begun since
 
 	// Entries and Bytes count names and the bytes of file content.
 	Entries, Bytes uint64
@@ -61,6 +65,9 @@ func (k *Checker) next(e *rec.Entry) error {
 		}
 		return nil
 	}
+	if e.Off != 0 && k.amidst {
+		return ErrSkipped
+	}
 	if e.Off != 0 && k.gap {
 		return ErrOrphan
 	}
@@ -73,10 +80,10 @@ func (k *Checker) next(e *rec.Entry) error {
 	if err := k.parent(e); err != nil {
 		return err
 	}
-	if e.Type == rec.HardLink && !k.leaders[e.Leader] && k.gap {
+	if e.Type == rec.HardLink && !k.leaders[e.Leader] && k.gap && !k.skipped {
 		return ErrOrphan
 	}
-	if e.Type == rec.HardLink && !k.leaders[e.Leader] {
+	if e.Type == rec.HardLink && !k.leaders[e.Leader] && !k.skipped {
 		return fmt.Errorf("%w: its first name %s is not among the entries with links before it", ErrPage, rec.Quote(e.Leader))
 	}
 	if e.Links > 1 {
@@ -86,6 +93,7 @@ func (k *Checker) next(e *rec.Entry) error {
 		k.leaders[e.Path] = true
 	}
 	k.Entries++
+	k.amidst = false
 	return nil
 }
 
@@ -98,7 +106,7 @@ func (k *Checker) parent(e *rec.Entry) error {
 	if len(k.dirs) > 0 {
 		top = k.dirs[len(k.dirs)-1]
 	}
-	if rec.Parent(e.Path) != top && !k.gap {
+	if rec.Parent(e.Path) != top && !k.gap && !k.skipped {
 		return fmt.Errorf("%w: no directory %s comes before it", ErrPage, rec.Quote(rec.Parent(e.Path)))
 	}
 	if e.Type == rec.Dir && e.Path != "" {
@@ -113,7 +121,14 @@ var ErrOrphan = errors.New("what it belongs to was in a page that is missing")
 
 // Gap says that a page is lost here. From now on parents may be absent (Parents
 // names them), and what needs more than a parent is an ErrOrphan.
-func (k *Checker) Gap() { k.gap, k.more = true, false }
+func (k *Checker) Gap() { k.gap, k.more, k.amidst = true, false, false }
+
+// ErrSkipped is a piece of a file whose beginning was passed over.
+var ErrSkipped = errors.New("its beginning was passed over")
+
+// Skip says that pages are passed over here. From now on parents and leaders may
+// be absent; pieces that come before the next name are ErrSkipped.
+func (k *Checker) Skip() { k.skipped, k.amidst, k.more = true, true, false }
 
 // Parents returns the directories of e, outermost first, that were lost with a
 // page, and takes them as seen. It is called before Next.

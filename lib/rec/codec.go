@@ -1,6 +1,7 @@
 package rec
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -133,6 +134,25 @@ func DecodeNames(c *wire.Cursor) []Name {
 		names = append(names, row)
 	}
 	return names
+}
+
+// MergeNames adds to a table the rows of another for ids that it has no name for.
+// The result ascends if table does.
+func MergeNames(table, more []Name) []Name {
+	have := make(map[uint32]bool, len(table))
+	for _, n := range table {
+		have[n.ID] = true
+	}
+	added := false
+	for _, n := range more {
+		if !have[n.ID] {
+			table, added = append(table, n), true
+		}
+	}
+	if added {
+		slices.SortStableFunc(table, func(a, b Name) int { return cmp.Compare(a.ID, b.ID) })
+	}
+	return table
 }
 
 // SplitNames cuts tables that are too large for an end record into names

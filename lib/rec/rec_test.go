@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -236,6 +237,16 @@ func TestWriterRefuses(t *testing.T) {
 		if err := w.Write(v); err == nil {
 			t.Errorf("%s: written", name)
 		}
+	}
+}
+
+func TestMergeNames(t *testing.T) {
+	table := []Name{{2, "b"}, {5, "e"}}
+	if got := MergeNames(slices.Clone(table), []Name{{1, "a"}, {2, "other"}, {9, "z"}}); !slices.Equal(got, []Name{{1, "a"}, {2, "b"}, {5, "e"}, {9, "z"}}) {
+		t.Error(got)
+	}
+	if got := MergeNames(table, table[1:]); !slices.Equal(got, table) {
+		t.Error(got)
 	}
 }
 

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -18,41 +19,85 @@ type dir struct {
 	path   string
 	entry  *rec.Entry // its metadata; of the root nil if there is none
 	made   Stat       // as it was made or found
-	found  bool       // it was there before: the root, or a lost+found
+	found  bool       // it was there before, or in an earlier section
 	// barred says that the final mode of this directory or one above it keeps
 	// its owner out: without privilege nothing in it can be reached any more.
-	barred bool
+	barred  bool
+	old     bool     // it may have in it what this restore did not make
+	keep    bool     // its own metadata, and what has no entry in it, stays
+	virtual bool     // it is not there and would be made
+	names   []uint64 // with Into.Delete: of an old one, hashes of the names that have entries
+	given   *given   // to what is made in it; of an old one see probe
+	probe   *probe
 
-	fd   int // -1 while closed to save descriptors
-	pins int // users of fd
-	refs int // what is not done in it, and Begin while it is in it
+	fd       int  // -1 while closed to save descriptors
+	pins     int  // users of fd
+	refs     int  // what is not done in it, and Begin while it is in it
+	thawed   bool // its mode or flags are not what they were, to let us in
+	hadMode  uint32
+	hadFlags uint32
 }
 
-// makeDir makes a directory and lets Begin enter it. Its owner alone can use it
-// until it is complete.
-func (t *Target) makeDir(parent *dir, e *rec.Entry) error {
-	d := &dir{parent: parent, path: e.Path, entry: e, fd: -1, refs: 1,
-		barred: parent.barred || e.Mode&0o500 != 0o500}
-	pfd, err := t.acquire(parent)
-	if err != nil {
-		return err
+// makeDir makes a directory, or takes the one that is there, and lets Begin enter
+// it. Its owner alone can use a new one until it is complete.
+func (t *Target) makeDir(parent *dir, e *rec.Entry, again bool) error {
+	if again {
+		if d := t.living(e); d != nil {
+			t.stack = append(t.stack, d)
+			return nil
+		}
 	}
-	defer t.release(parent)
+	d := &dir{parent: parent, path: e.Path, entry: e, fd: -1, refs: 1, keep: e.Err != "",
+		barred: parent.barred || e.Mode&0o500 != 0o500}
+	if parent.virtual {
+		return t.planDir(d, Create, again)
+	}
 	name := base(e.Path)
-	err = unix.Mkdirat(pfd, name, 0o700)
+	var st Stat // what is there
+	if parent.old || again {
+		err := t.inDir(parent, func(pfd int) error { return statAt(pfd, name, &st) })
+		switch {
+		case err == nil && st.Type == rec.Dir:
+			return t.enter(d, &st)
+		case err == nil && !parent.old:
+			return op("open the directory of an earlier section", ErrReplaced)
+		case err == nil && t.into.Overwrite == Never:
+			t.conflict()
+			return &Warning{e.Path, "create directory", errNever}
+		case err != nil && !errors.Is(err, unix.ENOENT):
+			return refused(e.Path, "create directory", err)
+		}
+	}
+	act := Create
+	if st.Type != rec.None || st.Ino != 0 {
+		act = Replace
+	}
+	if t.planning() {
+		return t.planDir(d, act, again)
+	}
+	g, err := t.givenIn(parent)
+	if err == nil {
+		d.given = g
+		err = t.inDir(parent, func(pfd int) error { return t.newDir(parent, pfd, name, act) })
+	}
 	if errors.Is(err, unix.EEXIST) && t.adopt && e.Path == "lost+found" {
 		d.found = true
 		err = nil
 	}
 	if err != nil {
-		return refused(e.Path, "create directory", err)
+		return (&Node{dir: parent, e: e}).refused("create directory", err)
 	}
+	pfd, err := t.acquire(parent)
+	if err != nil {
+		return err
+	}
+	defer t.release(parent)
 	fd, err := openAt(pfd, name, openDir)
 	if err != nil {
 		return op("open the directory just made", replaced(err))
 	}
 	err = statAt(fd, "", &d.made)
-	if err == nil && d.made.UID != t.given.uid && !d.found {
+	if err == nil && d.made.UID != g.uid && !d.found {
 		err = ErrReplaced
 	}
 	if err == nil && d.made.Mode&0o700 != 0o700 { // an odd umask
@@ -62,12 +107,124 @@ func (t *Target) makeDir(parent *dir, e *rec.Entry) error {
 		closeFD(fd)
 		return op("open the directory just made", err)
 	}
+	t.did(act, e.Path)
+	t.push(d, fd)
+	return nil
+}
+
+// newDir makes a directory, in place of something else if it is to replace that.
+func (t *Target) newDir(parent *dir, pfd int, name string, act Act) error {
+	if act == Create {
+		return unix.Mkdirat(pfd, name, 0o700)
+	}
+	var o temp
+	err := t.makeTemp(&o, parent, func(pfd int, name string) error { return unix.Mkdirat(pfd, name, 0o700) })
+	if err != nil {
+		return err
+	}
+	defer t.forgetTemp(&o)
+	err = unix.Unlinkat(pfd, name, 0)
+	if denied(err) && thawFile(pfd, name) {
+		err = unix.Unlinkat(pfd, name, 0)
+	}
+	if err == nil || err == unix.ENOENT {
+		err = renameNew(pfd, o.name, name)
+	}
+	if err != nil {
+		t.removeTemp(&o)
+	}
+	return err
+}
+
+// push lets Begin enter a directory.
+func (t *Target) push(d *dir, fd int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	parent.refs++
+	d.parent.refs++
 	t.stack = append(t.stack, d)
-	t.opened(d, fd)
+	if t.runs.live != nil {
+		t.runs.live[d.path] = d
+	}
+	if fd >= 0 {
+		t.opened(d, fd)
+	}
+}
+
+// planDir enters a directory that would be made.
+func (t *Target) planDir(d *dir, a Act, again bool) error {
+	d.virtual = true
+	if !again {
+		t.did(a, d.path)
+	}
+	t.push(d, -1)
 	return nil
+}
+
+// enter enters a directory that is there.
+func (t *Target) enter(d *dir, st *Stat) error {
+	name := base(d.path)
+	var fd int
+	err := t.inDir(d.parent, func(pfd int) (err error) {
+		if fd, err = openAt(pfd, name, openDir); denied(err) && !t.planning() && openUp(pfd, name) {
+			if fd, err = openAt(pfd, name, openDir); err == nil {
+				d.thawed, d.hadMode = true, st.Mode
+				d.hadFlags, _ = allFlags(fd) // without them there is nothing to give back
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return refused(d.path, "open directory", replaced(err))
+	}
+	var m mount
+	if err = statAt(fd, "", &d.made); err == nil {
+		m, err = mountOf(fd)
+	}
+	if err == nil && m.dev != t.mount.dev {
+		err = t.other(m.dev, fd)
+	}
+	d.found = true
+	if err == nil && d.parent.old {
+		d.old, d.probe = true, &probe{}
+		err = t.tidy(d, fd)
+	} else {
+		d.given = d.parent.given
+	}
+	if err != nil {
+		closeFD(fd)
+		return refused(d.path, "open directory", err)
+	}
+	t.push(d, fd)
+	return nil
+}
+
+// other takes down a file system that is mounted below the target: it is to be
+// synchronised at the end, too.
+func (t *Target) other(dev uint64, fd int) error {
+	if _, known := t.others[dev]; known {
+		return nil
+	}
+	fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if t.others == nil {
+		t.others = map[uint64]int{}
+	}
+	t.others[dev] = fd
+	return nil
+}
+
+// openUp gives a directory of ours a mode that lets us in.
+func openUp(dirfd int, name string) bool {
+	fd, err := openAt(dirfd, name, openPath|unix.O_DIRECTORY)
+	if err != nil {
+		return false
+	}
+	defer closeFD(fd)
+	var st Stat
+	return statAt(fd, "", &st) == nil && st.UID == uint32(os.Geteuid()) && st.Mode&0o700 != 0o700 &&
+		unix.Chmod(pathInode(fd).proc, st.Mode|0o700) == nil
 }
 
 // replaced names the errors that opening one of our own directories gives when
@@ -168,7 +325,7 @@ func (t *Target) unref(d *dir) {
 		if !last {
 			return
 		}
-		if done && d.entry != nil {
+		if done && !d.virtual && (d.entry != nil || d.thawed) {
 			if err := t.finishDir(d); err != nil {
 				t.fail(d.path, err)
 			}
@@ -178,18 +335,26 @@ func (t *Target) unref(d *dir) {
 	}
 }
 
-// finishDir gives a directory its metadata.
+// finishDir gives a directory its metadata. From one that was there before it
+// first removes what is not to be in it.
 func (t *Target) finishDir(d *dir) error {
 	fd, err := t.acquire(d)
 	if err != nil {
 		return err
 	}
 	defer t.release(d)
-	m := t.meta(d.entry, inode{fd: fd})
+	switch {
+	case d.old:
+		return t.finishOld(d, fd)
+	case d.found && d.entry == nil:
+		return nil
+	}
+	m := t.meta(d.entry, inode{fd: fd}, d.given)
 	if d.found {
 		if err := m.look(); err != nil {
 			return err
 		}
+		thawFD(fd) // if it cannot be, what its flags forbid is named
 	}
 	if err := m.apply(d.made.UID, d.made.GID); err != nil {
 		return err
@@ -198,10 +363,51 @@ func (t *Target) finishDir(d *dir) error {
 	return nil
 }
 
+func (t *Target) finishOld(d *dir, fd int) error {
+	if d.entry != nil && t.into.Overwrite != Never {
+		t.sweep(d, fd)
+	}
+	if d.entry == nil || d.keep || t.into.Overwrite == Never {
+		if d.thawed {
+			if err := d.freeze(fd); err != nil {
+				t.report(d.path, "give back its mode and flags", err)
+			}
+		}
+		return nil
+	}
+	var st Stat
+	if err := statAt(fd, "", &st); err != nil {
+		return op("stat", err)
+	}
+	m := t.meta(d.entry, inode{fd: fd}, nil)
+	differs, err := m.compare(&st)
+	if err != nil {
+		return m.soften("read attributes", err)
+	}
+	if (differs.any() || m.noOwner) && !t.planning() {
+		if err := m.align(&st, differs); err != nil {
+			return err
+		}
+	}
+	// What we did to it ourselves is no difference.
+	differs.mtime = d.made.MTime != d.entry.MTime
+	if d.thawed {
+		differs.mode, differs.flags = d.hadMode != m.wantMode(), d.hadFlags&SettableFlags != m.wantFlags()
+	}
+	if differs.any() {
+		t.did(Metadata, d.path)
+	}
+	return nil
+}
+
 // forget closes a directory that is complete.
 func (t *Target) forget(d *dir) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.runs.live != nil {
+		delete(t.runs.live, d.path)
+		t.idle.Broadcast()
+	}
 	if d == t.root || d.fd < 0 || d.pins > 0 {
 		return
 	}

@@ -16,20 +16,42 @@ func (n *Node) Make() error {
 		return n.t.makeLink(n)
 	}
 	err := n.make()
+	if err == nil {
+		n.made()
+	}
 	n.end(err)
 	return err
 }
 
 func (n *Node) make() error {
-	t, e := n.t, n.e
-	dirfd, err := t.acquire(n.dir)
-	if err != nil {
+	what := "create " + n.e.Type.String()
+	if n.old == nil {
+		return n.t.inDir(n.dir, func(dirfd int) error { return n.makeAs(what, dirfd, base(n.e.Path)) })
+	}
+	err := n.beside(what, func(dirfd int, name string) error { return n.makeAs(what, dirfd, name) })
+	return err
+}
+
+// beside has fn make something under a temporary name, and puts it in place of
+// what is there.
+func (n *Node) beside(what string, fn func(dirfd int, name string) error) error {
+	var o temp
+	if err := n.t.makeTemp(&o, n.dir, fn); err != nil {
 		return err
 	}
-	defer t.release(n.dir)
-	name := base(e.Path)
-	mode, what := uint32(0), "create "+e.Type.String()
-	dev := 0
+	defer n.t.forgetTemp(&o)
+	err := n.t.inDir(n.dir, func(dirfd int) error { return n.place(dirfd, o.name) })
+	if err != nil {
+		n.t.removeTemp(&o)
+		return n.refused(what, err)
+	}
+	return nil
+}
+
+// makeAs makes it under some name.
+func (n *Node) makeAs(what string, dirfd int, name string) (err error) {
+	e := n.e
+	mode, dev := uint32(0), 0
 	switch e.Type {
 	case rec.Symlink:
 		err = unix.Symlinkat(e.Target, dirfd, name)
@@ -48,7 +70,7 @@ func (n *Node) make() error {
 		err = unix.Mknodat(dirfd, name, mode|0o600, dev)
 	}
 	if err != nil {
-		return refused(e.Path, what, err)
+		return n.refused(what, err)
 	}
 	return n.dress(dirfd, name)
 }
@@ -57,6 +79,10 @@ func (n *Node) make() error {
 // found under it must be of the right type, new, and ours.
 func (n *Node) dress(dirfd int, name string) error {
 	t, e := n.t, n.e
+	g, err := t.givenIn(n.dir)
+	if err != nil {
+		return n.refused("create "+e.Type.String(), err)
+	}
 	fd, err := openAt(dirfd, name, openPath)
 	if err != nil {
 		return op("open what was just made", replaced(err))
@@ -66,13 +92,13 @@ func (n *Node) dress(dirfd int, name string) error {
 	if err := statAt(fd, "", &st); err != nil {
 		return op("stat", err)
 	}
-	if st.Type != e.Type || st.Links != 1 || st.UID != t.given.uid {
+	if st.Type != e.Type || st.Links != 1 || st.UID != g.uid {
 		return ErrReplaced
 	}
 	if n.leader != nil {
 		n.leader.ino, n.leader.dev = st.Ino, st.Dev
 	}
-	m := t.meta(e, pathInode(fd))
+	m := t.meta(e, pathInode(fd), g)
 	if err = m.apply(st.UID, st.GID); err != nil {
 		_ = unix.Unlinkat(dirfd, name, 0) // the error at hand matters more
 	}
@@ -141,14 +167,45 @@ func (t *Target) tryLink(n *Node) error {
 		return err
 	}
 	defer t.release(l.node.dir)
-	to, err := t.acquire(n.dir)
-	if err != nil {
-		return err
+	link := func(to int, name string) error { return n.linkAs(what, from, to, name) }
+	switch {
+	case n.old == nil:
+		err = t.inDir(n.dir, func(to int) error { return link(to, base(n.e.Path)) })
+	case n.linked():
+		return nil
+	default:
+		err = n.beside(what, link)
 	}
-	defer t.release(n.dir)
-	name := base(n.e.Path)
-	if err := unix.Linkat(from, base(l.node.e.Path), to, name, 0); err != nil {
-		return refused(n.e.Path, what, err)
+	if err == nil {
+		n.made()
+	}
+	return err
+}
+
+// linked reports whether the name is one of the leader's already.
+func (n *Node) linked() bool {
+	to, err := n.t.acquire(n.dir)
+	if err != nil {
+		return false
+	}
+	defer n.t.release(n.dir)
+	var st Stat
+	return statAt(to, base(n.e.Path), &st) == nil && st.Ino == n.leader.ino && st.Dev == n.leader.dev
+}
+
+// linkAs makes a further name of the leader's file.
+func (n *Node) linkAs(what string, from, to int, name string) error {
+	l := n.leader
+	leader := base(l.node.e.Path)
+	err := unix.Linkat(from, leader, to, name, 0)
+	if denied(err) && l.node.dir.old && thawFile(from, leader) {
+		n.t.mu.Lock()
+		l.late = true // its flags come back when it has all its names
+		n.t.mu.Unlock()
+		err = unix.Linkat(from, leader, to, name, 0)
+	}
+	if err != nil {
+		return n.refused(what, err)
 	}
 	var st Stat
 	err = statAt(to, name, &st)
@@ -194,7 +251,7 @@ func (t *Target) lateFlags(l *leader) {
 				err = ErrReplaced
 			}
 			if err == nil {
-				m := t.meta(n.e, inode{fd: fd})
+				m := t.meta(n.e, inode{fd: fd}, nil)
 				m.setFlags()
 			}
 		}

@@ -28,9 +28,14 @@ type meta struct {
 	noOwner bool     // the owner could not be set
 }
 
-// meta is for something just made, by its open file.
-func (t *Target) meta(e *rec.Entry, in inode) meta {
-	return meta{t: t, e: e, in: in, xattrs: t.given.xattrs, flags: t.given.flags != 0}
+// meta is for something just made, by its open file; g, which may be nil, is
+// what it got from its surroundings.
+func (t *Target) meta(e *rec.Entry, in inode, g *given) meta {
+	m := meta{t: t, e: e, in: in}
+	if g != nil {
+		m.xattrs, m.flags = g.xattrs, g.flags != 0
+	}
+	return m
 }
 
 // look finds out what a directory that was there before has already.
@@ -169,12 +174,18 @@ func (m *meta) setXAttrs() error {
 
 var errTooLarge = errors.New("no room for it in this file system")
 
-// chmod sets the mode. Without ownership nobody gets the power of another.
-func (m *meta) chmod() error {
-	mode := m.e.Mode
+// wantMode is the mode that the thing should have. Without ownership nobody gets
+// the power of another.
+func (m *meta) wantMode() uint32 {
 	if m.noOwner {
-		mode &^= 0o6000
+		return m.e.Mode &^ 0o6000
 	}
+	return m.e.Mode
+}
+
+// chmod sets the mode.
+func (m *meta) chmod() error {
+	mode := m.wantMode()
 	if m.in.proc == "" {
 		return m.soften("set mode", unix.Fchmod(m.in.fd, mode))
 	}

@@ -2,7 +2,6 @@ package tree
 
 import (
 	"errors"
-	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -18,6 +17,7 @@ type Node struct {
 	dir    *dir
 	e      *rec.Entry
 	leader *leader // of a hard link: its first name; of that: itself
+	old    *Stat   // what was in its place, nil if nothing was
 }
 
 // Skip ends a node of which nothing is to be made.
@@ -47,24 +47,36 @@ func (n *Node) Create() (*Out, error) {
 	return o, nil
 }
 
-// An Out is a file that is being written, under a temporary name. Its methods
-// may be called from several goroutines; Finish or Abort is the last call, and
-// only one of them.
+// An Out is a file that is being written, under a temporary name or, with
+// Into.InPlace, in its own place. Its methods may be called from several
+// goroutines; Finish or Abort is the last call, and only one of them.
 type Out struct {
-	n    *Node
-	fd   int
-	temp string
-	size atomic.Int64 // as far as it was written
-	once sync.Once
+	n     *Node
+	fd    int
+	temp  temp
+	given *given
+	size  atomic.Int64 // as far as it was written
+	once  sync.Once
+
+	patch   bool // it began with the content of the old file
+	inPlace bool // it is the old file
+	had     int64
+	dirty   atomic.Bool // something was written; with patch
 }
 
-func (o *Out) create() error {
+func (o *Out) create() (err error) {
 	n := o.n
 	if n.e.Type != rec.File {
 		return &Warning{n.e.Path, "create file", errors.ErrUnsupported}
 	}
-	if err := o.createTemp(); err != nil {
-		return refused(n.e.Path, "create file", err)
+	if n.old != nil && o.patchInPlace() {
+		return nil
+	}
+	if o.given, err = n.t.givenIn(n.dir); err == nil {
+		err = o.createTemp()
+	}
+	if err != nil {
+		return n.refused("create file", err)
 	}
 	// Only an empty file takes these.
 	if early := n.e.Flags & (flagNoCOW | flagCompress); early != 0 {
@@ -75,49 +87,31 @@ func (o *Out) create() error {
 	return nil
 }
 
-// createTemp makes the temporary file, and has it known to Cleanup before it is
-// there.
 func (o *Out) createTemp() error {
-	t := o.n.t
-	t.creating.RLock()
-	defer t.creating.RUnlock()
-	t.mu.Lock()
-	if t.dead {
-		t.mu.Unlock()
-		return ErrClosed
+	n := o.n
+	share := n.shareable()
+	flags := unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | openSafe
+	if share {
+		flags ^= unix.O_WRONLY | unix.O_RDWR
 	}
-	t.names++
-	o.temp = t.prefix + strconv.FormatUint(t.names, 36)
-	t.temps[o] = struct{}{}
-	t.mu.Unlock()
-	dirfd, err := t.acquire(o.n.dir)
-	if err == nil {
-		o.fd, err = createAt(dirfd, o.temp, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|openSafe, 0o600)
-		t.release(o.n.dir)
-	}
-	if err != nil {
-		t.forgetTemp(o)
-	}
-	return err
-}
-
-func (t *Target) forgetTemp(o *Out) { t.mu.Lock(); defer t.mu.Unlock(); delete(t.temps, o) }
-
-func (o *Out) removeTemp() { o.remove(o.temp) }
-
-// remove removes a name of the file; if it is gone, so much the better.
-func (o *Out) remove(name string) {
-	t := o.n.t
-	if fd, err := t.acquire(o.n.dir); err == nil {
-		_ = unix.Unlinkat(fd, name, 0)
-		t.release(o.n.dir)
-	}
+	return n.t.makeTemp(&o.temp, n.dir, func(dirfd int, name string) (err error) {
+		if o.fd, err = createAt(dirfd, name, flags, 0o600); err == nil && share {
+			o.share(dirfd)
+		}
+		return err
+	})
 }
 
 // WriteAt writes all of p at off. What is never written is a hole. After an
 // error the caller aborts the file.
 func (o *Out) WriteAt(p []byte, off int64) (int, error) {
 	done := 0
+	if o.patch {
+		var err error
+		if done, err = o.patchAt(p, off); err != nil {
+			return done, refused(o.n.e.Path, "write", err)
+		}
+	}
 	for done < len(p) {
 		n, err := unix.Pwrite(o.fd, p[done:], off+int64(done))
 		if err == unix.EINTR {
@@ -136,13 +130,18 @@ func (o *Out) WriteAt(p []byte, off int64) (int, error) {
 	}
 }
 
-// Abort removes the file and ends the node.
+// Abort removes the file and ends the node. One that is patched in place stays as
+// far as it came, which is reported.
 func (o *Out) Abort() { o.abort(errSkipped) }
 
 func (o *Out) abort(why error) {
 	o.once.Do(func() {
-		o.removeTemp()
-		o.n.t.forgetTemp(o)
+		if o.inPlace {
+			o.abortInPlace()
+		} else {
+			o.n.t.removeTemp(&o.temp)
+			o.n.t.forgetTemp(&o.temp)
+		}
 		closeFD(o.fd)
 		o.n.end(why)
 	})
@@ -158,9 +157,11 @@ func (o *Out) Finish(final *rec.Entry) error {
 		return err
 	}
 	o.once.Do(func() {
-		o.n.t.forgetTemp(o)
+		o.n.t.forgetTemp(&o.temp)
 		if err = unix.Close(o.fd); err != nil {
-			o.remove(base(o.n.e.Path))
+			if !o.inPlace {
+				o.n.t.removeTemp(&temp{o.n.dir, base(o.n.e.Path)})
+			}
 			err = op("close", err)
 		}
 		o.n.end(err)
@@ -170,13 +171,16 @@ func (o *Out) Finish(final *rec.Entry) error {
 
 func (o *Out) finish(final *rec.Entry) error {
 	t, e := o.n.t, o.n.e
+	if o.inPlace {
+		return o.finishInPlace(final)
+	}
 	if size := int64(final.Size); size != o.size.Load() {
 		if err := unix.Ftruncate(o.fd, size); err != nil {
 			return refused(e.Path, "set the file's size", err)
 		}
 	}
-	m := t.meta(e, inode{fd: o.fd})
-	if err := m.apply(t.given.uid, t.given.gid); err != nil {
+	m := t.meta(e, inode{fd: o.fd}, o.given)
+	if err := m.apply(o.given.uid, o.given.gid); err != nil {
 		return err
 	}
 	if l := o.n.leader; l != nil {
@@ -186,15 +190,11 @@ func (o *Out) finish(final *rec.Entry) error {
 		}
 		l.ino, l.dev = st.Ino, st.Dev
 	}
-	dirfd, err := t.acquire(o.n.dir)
+	err := t.inDir(o.n.dir, func(dirfd int) error { return o.n.place(dirfd, o.temp.name) })
 	if err != nil {
-		return err
+		return o.n.refused("rename into place", err)
 	}
-	err = renameNew(dirfd, o.temp, base(e.Path))
-	t.release(o.n.dir)
-	if err != nil {
-		return refused(e.Path, "rename into place", err)
-	}
+	o.n.made()
 	if o.n.leader != nil && m.wantFlags()&(flagImmutable|flagAppend) != 0 {
 		o.n.leader.late = true // such a file takes no further names
 		return nil

@@ -5,8 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/maphash"
+	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -33,24 +36,38 @@ type Target struct {
 	// what was made of it. Set it before the first Begin.
 	Warn func(*Warning)
 
-	root  *dir
-	stack []*dir // from the root to where Begin is
-	last  string // path given to Begin; with begun
-	begun bool
-	given given
-	adopt bool // the target has a lost+found
+	into    Into
+	root    *dir
+	stack   []*dir // from the root to where Begin is
+	last    string // path given to Begin; with begun
+	begun   bool
+	uid     uint32 // whose is what we make
+	adopt   bool   // the target has a lost+found
+	fold    sync.Once
+	folds   bool           // different names are the same to its file system
+	mount   mount          // of the root
+	others  map[uint64]int // by number: an open directory of each other file system below
+	met     met
+	runs    runs
+	spare   atomic.Bool // nothing more is deleted
+	unclone atomic.Bool // this file system shares no blocks
+	mark    sync.Once
+	markErr error
+	marks   []string  // names of marks in the root
+	since   *rec.Time // what was changed from then on may not have reached the disk
 
 	mu      sync.Mutex
-	idle    *sync.Cond // pending is 0
+	idle    *sync.Cond // pending is 0, or a directory is complete
 	pending int        // what Begin returned and is not done
 	open    []*dir     // directories with a descriptor, oldest first
-	temps   map[*Out]struct{}
+	temps   map[*temp]struct{}
 	names   uint64 // temporary names given
 	prefix  string
 	dead    bool  // nothing is created any more
 	closed  bool  // nor opened
 	err     error // the first that nobody else was told
 	left    Left
+	counts  Counts
 	denied  map[[2]uint32]bool // owners that could not be set: whether the group could
 	leaders map[string]*leader // all: a name made during the scan makes more than Links
 
@@ -76,109 +93,115 @@ func (w *Warning) Error() string { return w.What + ": " + w.Err.Error() }
 // Unwrap returns the cause.
 func (w *Warning) Unwrap() error { return w.Err }
 
-// tempPrefix begins the name of every temporary file.
-const tempPrefix = ".pv-tmp-"
+// NewTarget is OpenTarget for a directory that is new or empty.
+func NewTarget(path string) (*Target, error) { return OpenTarget(path, Into{}) }
 
-// given is what a new file or directory in the target gets from its
-// surroundings, without being asked.
-type given struct {
-	uid, gid uint32
-	flags    uint32   // inode flags
-	xattrs   []string // inherited ACLs and properties
-}
-
-// NewTarget creates the directory dir, whose parent must exist, or takes an
-// existing one that is empty; but for a lost+found, which every new file system
-// has. The error is ErrNotEmpty or the system's.
-func NewTarget(path string) (*Target, error) {
+// OpenTarget creates the directory path, whose parent must exist, or takes an
+// existing one as into says: an empty one, but for a lost+found, which every
+// new file system has; or with Into.Overwrite any. Nobody else can open it as a
+// Target meanwhile. The error is ErrNotEmpty, ErrBusy or the system's.
+func OpenTarget(path string, into Into) (*Target, error) {
 	t := &Target{
-		Warn: func(*Warning) {}, temps: map[*Out]struct{}{}, denied: map[[2]uint32]bool{},
-		leaders: map[string]*leader{},
+		Warn: func(*Warning) {}, into: into, temps: map[*temp]struct{}{}, denied: map[[2]uint32]bool{},
+		leaders: map[string]*leader{}, uid: uint32(os.Geteuid()),
 	}
 	t.idle = sync.NewCond(&t.mu)
-	err := unix.Mkdir(path, 0o777)
-	made := err == nil
-	if err != nil && !errors.Is(err, unix.EEXIST) {
-		if errors.Is(err, unix.ENOENT) {
-			err = fmt.Errorf("the directory above it, %s: %w", rec.Quote(filepath.Dir(filepath.Clean(path))), err)
-		}
-		return nil, op("create directory "+rec.Quote(path), err)
+	if into.Sections {
+		t.runs = runs{maphash.MakeSeed(), map[uint64]bool{}, map[string]*dir{}}
 	}
-	fd, err := openAt(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY)
+	var random [tempRandom / 2]byte
+	_, _ = rand.Read(random[:]) // never fails
+	t.prefix = tempPrefix + hex.EncodeToString(random[:]) + "-"
+	fd, made, err := t.openRoot(path)
 	if err != nil {
-		return nil, op("open directory "+rec.Quote(path), err)
+		return nil, err
 	}
-	if !made {
-		if t.adopt, err = isEmpty(fd); err != nil {
+	t.root = &dir{fd: fd, refs: 1, found: true, virtual: fd < 0}
+	if fd >= 0 {
+		if err := t.enterRoot(made); err != nil {
 			closeFD(fd)
 			return nil, fmt.Errorf("directory %s: %w", rec.Quote(path), err)
 		}
-	}
-	var random [8]byte
-	_, _ = rand.Read(random[:]) // never fails
-	t.prefix = tempPrefix + hex.EncodeToString(random[:]) + "-"
-	t.root = &dir{fd: fd, refs: 1, found: true}
-	if err = statAt(fd, "", &t.root.made); err == nil {
-		err = t.probe()
-	}
-	if err != nil {
-		closeFD(fd)
-		return nil, fmt.Errorf("directory %s: %w", rec.Quote(path), err)
 	}
 	t.stack = []*dir{t.root}
 	return t, nil
 }
 
-// isEmpty returns ErrNotEmpty for a directory with anything in it but a
-// lost+found.
-func isEmpty(fd int) (lostFound bool, err error) {
-	var l level
-	if err := l.read(fd, make([]byte, 4096)); err != nil {
-		return false, op("read", err)
+// openRoot makes and opens the target's directory; the descriptor is -1 if it is
+// not there and is only planned.
+func (t *Target) openRoot(path string) (fd int, made bool, err error) {
+	if !t.planning() {
+		err = unix.Mkdir(path, 0o777)
+		made = err == nil
 	}
-	for i := range l.list {
-		if l.name(i) != "lost+found" {
-			return false, fmt.Errorf("%w: it has %s in it", ErrNotEmpty, rec.Quote(l.name(i)))
+	if err == nil || errors.Is(err, unix.EEXIST) {
+		if fd, err = openAt(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY); err == nil {
+			return fd, made, nil
+		}
+		if err != unix.ENOENT || !t.planning() {
+			return -1, made, op("open directory "+rec.Quote(path), err)
+		}
+		above := filepath.Dir(filepath.Clean(path))
+		if fd, err = openAt(unix.AT_FDCWD, above, unix.O_PATH|unix.O_DIRECTORY); err == nil {
+			closeFD(fd)
+			return -1, false, nil
 		}
 	}
-	return len(l.list) > 0, nil
+	if errors.Is(err, unix.ENOENT) {
+		err = fmt.Errorf("the directory above it, %s: %w", rec.Quote(filepath.Dir(filepath.Clean(path))), err)
+	}
+	return -1, false, op("create directory "+rec.Quote(path), err)
 }
 
-// probe finds out what new things get from their surroundings, from a directory
-// made for that.
-func (t *Target) probe() error {
-	name := t.prefix + "0"
-	if err := unix.Mkdirat(t.root.fd, name, 0o700); err != nil {
-		return op("create a directory in it", err)
+// enterRoot looks at the target's directory and makes it ours.
+func (t *Target) enterRoot(made bool) (err error) {
+	r := t.root
+	if !t.planning() {
+		if err := lock(r.fd); err != nil {
+			return err
+		}
 	}
-	fd, err := openAt(t.root.fd, name, openDir)
-	if err == nil {
-		defer closeFD(fd)
-		err = t.lookAt(fd)
-	}
-	if err := unix.Unlinkat(t.root.fd, name, unix.AT_REMOVEDIR); err != nil {
-		return op("remove a directory in it", err)
-	}
-	return err
-}
-
-func (t *Target) lookAt(fd int) error {
-	var st Stat
-	if err := statAt(fd, "", &st); err != nil {
+	if err := statAt(r.fd, "", &r.made); err != nil {
 		return op("stat", err)
 	}
-	t.given.uid, t.given.gid = st.UID, st.GID
-	names, err := inode{fd: fd}.xattrNames()
+	if t.mount, err = mountOf(r.fd); err != nil {
+		return op("stat", err)
+	}
+	switch {
+	case t.into.Overwrite != Nothing && !made:
+		r.old, r.probe = true, &probe{}
+		if err := t.tidy(r, r.fd); err != nil {
+			return err
+		}
+		return nil
+	case !made:
+		if t.adopt, err = isEmpty(r.fd); err != nil {
+			return err
+		}
+	}
+	if t.planning() {
+		r.virtual = true
+		return nil
+	}
+	g, err := t.look(r.fd)
 	if err != nil {
 		return err
 	}
-	for _, n := range names {
-		if !isSecurity(n) { // labels come from policy, not from the parent
-			t.given.xattrs = append(t.given.xattrs, n)
+	t.uid, r.given = g.uid, g
+	return nil
+}
+
+// isEmpty returns ErrNotEmpty for a directory with anything in it but a
+// lost+found.
+func isEmpty(fd int) (lostFound bool, err error) {
+	err = eachName(fd, func(name string) error {
+		if name != "lost+found" {
+			return fmt.Errorf("%w: it has %s in it", ErrNotEmpty, rec.Quote(name))
 		}
-	}
-	t.given.flags, err = getFlags(fd)
-	return err
+		lostFound = true
+		return nil
+	})
+	return lostFound, err
 }
 
 // Begin takes the next entry. A directory is made at once, and nil returned.
@@ -198,6 +221,7 @@ func (t *Target) Begin(e *rec.Entry) (*Node, error) {
 	t.last, t.begun = e.Path, true
 	if e.Path == "" {
 		t.root.entry = e
+		t.root.keep = e.Err != ""
 		return nil, nil
 	}
 	parent := rec.Parent(e.Path)
@@ -209,28 +233,52 @@ func (t *Target) Begin(e *rec.Entry) (*Node, error) {
 	if d.path != parent {
 		return nil, ErrParent
 	}
+	again, err := t.again(e)
+	if err != nil {
+		return nil, err
+	}
+	t.named(d, base(e.Path))
 	if e.Type == rec.Dir {
-		return nil, t.makeDir(d, e)
+		return nil, t.makeDir(d, e, again)
 	}
 	n := &Node{t: t, dir: d, e: e}
+	if d.virtual {
+		_, err := t.plan(n, nil)
+		return nil, err
+	}
+	if d.old {
+		if done, err := t.meet(n); done || err != nil {
+			return nil, err
+		}
+	}
+	if err := t.lead(n); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// lead takes a node into account, with the file that it is one of several names
+// of.
+func (t *Target) lead(n *Node) error {
+	d, e := n.dir, n.e
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e.Type == rec.HardLink {
 		if n.leader = t.leaders[e.Leader]; n.leader == nil {
-			return nil, ErrLeader
+			return ErrLeader
 		}
 		n.leader.refs++
 	} else if e.Links > 1 {
 		n.leader = &leader{node: n, refs: 2}
 		t.leaders[e.Path] = n.leader
-		if d.barred && t.given.uid != 0 {
+		if d.barred && t.uid != 0 {
 			n.leader.held = true
 			d.refs++
 		}
 	}
 	d.refs++
 	t.pending++
-	return n, nil
+	return nil
 }
 
 func (t *Target) check(e *rec.Entry) error {
@@ -304,14 +352,11 @@ func (t *Target) Close() error {
 	for _, l := range leaders {
 		t.drop(l)
 	}
-	for n := len(t.stack) - 1; n >= 0; n-- {
+	for n := len(t.stack) - 1; n > 0; n-- {
 		t.unref(t.stack[n])
 	}
 	t.stack = t.stack[:1]
-	err = unix.Syncfs(t.root.fd)
-	if err != nil {
-		err = op("write everything to the disk", err)
-	}
+	err = t.settleAll()
 	t.mu.Lock()
 	if t.err != nil {
 		err = t.err
@@ -319,6 +364,31 @@ func (t *Target) Close() error {
 	t.mu.Unlock()
 	t.Abandon()
 	return err
+}
+
+// settleAll writes everything to the disk, then removes the marks that say it is
+// not there, and gives the target itself its metadata.
+func (t *Target) settleAll() error {
+	if t.planning() {
+		t.unref(t.root)
+		return nil
+	}
+	if err := unix.Syncfs(t.root.fd); err != nil {
+		return op("write everything to the disk", err)
+	}
+	for _, fd := range t.others {
+		if err := unix.Syncfs(fd); err != nil {
+			return op("write everything to the disk", err)
+		}
+	}
+	if err := t.removeMarks(); err != nil {
+		return err
+	}
+	t.unref(t.root)
+	if err := unix.Fsync(t.root.fd); err != nil {
+		return op("write everything to the disk", err)
+	}
+	return nil
 }
 
 // Abandon gives the restore up: temporary files are removed, what is complete
@@ -336,6 +406,10 @@ func (t *Target) Abandon() {
 		}
 	}
 	t.open = nil
+	for dev, fd := range t.others {
+		closeFD(fd)
+		delete(t.others, dev)
+	}
 	t.idle.Broadcast()
 }
 
@@ -346,13 +420,13 @@ func (t *Target) Cleanup() {
 	t.mu.Lock()
 	t.dead = true
 	temps := t.temps
-	t.temps = map[*Out]struct{}{}
+	t.temps = map[*temp]struct{}{}
 	t.mu.Unlock()
 	t.creating.Lock() // those that are coming to be are there now
 	//lint:ignore SA2001 to wait is all that is wanted
 	t.creating.Unlock()
 	for o := range temps {
-		o.removeTemp()
+		t.removeTemp(o)
 	}
 }
 

@@ -1,11 +1,14 @@
-// Package walk reads a sealed stream, parents first, and makes of it a verified
-// tree: it knows at each moment which blob must come next, opens it, checks it
-// as docs/format/crypto.md ("Reading") says, and hands entries and data to a
-// Sink. Nothing reaches the Sink that was not asked for, signed for and
-// checked.
+// Package walk makes of sealed blobs a verified tree: it knows which blob it
+// expects, opens it, checks it as docs/format/crypto.md ("Reading") says, and
+// hands entries and data to a Sink. Nothing reaches the Sink that was not asked
+// for, signed for and checked.
 //
-// Pages are opened in the goroutine of Run, in order; data blobs by several
-// goroutines, whose weight in flight is bounded.
+// Run reads a stream that brings a whole snapshot, parents first. Drive descends
+// by itself, and asks a Peer for the blobs that it needs and no others; it also
+// finds single paths, and so can put copies in the place of links.
+//
+// Pages are opened in the goroutine of Run or Drive, in order; data blobs by
+// several goroutines, whose weight in flight is bounded.
 package walk
 
 import (
@@ -59,7 +62,9 @@ type Sink interface {
 	// take Uses out of it that it does not need.
 	Page(p *Page) error
 	// Data brings blob ref of p; plain is valid until Data returns. It is
-	// called from several goroutines, for pages that came already.
+	// called from several goroutines, for pages that came already. Drive may
+	// bring blobs in another order than that of the pages: Data must not wait
+	// for another blob.
 	Data(p *Page, ref int, plain []byte) error
 	// Missing says that the repository could not give blob ref of p.
 	Missing(p *Page, ref int, i id.ID) error
@@ -74,9 +79,21 @@ type Sink interface {
 
 // Options of a walk.
 type Options struct {
-	Want     id.ID   // the snapshot that was asked for; zero: any
+	Want     id.ID   // the snapshot that was asked for; zero: any (Run only)
 	MetaOnly bool    // skip data blobs, should they come
 	Choose   Chooser // nil: the sink gets every entry as it is
+
+	// For Drive only. What these put in an entry's place has the entry's path, and
+	// passes Choose.
+
+	// Unshare makes of each hard link a file of its own, with the content of its
+	// first name.
+	Unshare bool
+	// Follow, if not nil, puts in the place of a symbolic link a copy of what it
+	// leads to: a file, or a directory with all that is below it, links in it
+	// followed likewise. It is called for each link that stays one, with the
+	// reason: ErrDangling, ErrLoop, ErrLost.
+	Follow func(link *rec.Entry, why error)
 }
 
 // A Chooser stands between a walk and its sink: it picks, changes and adds
@@ -86,11 +103,14 @@ type Chooser interface {
 	// Choose returns what the sink gets in place of e, in order: nothing, e, or
 	// a copy of e with other metadata, whose Extents are e's or nil. Entries
 	// that must come first, without content, may stand before it. It must not
-	// change e itself.
+	// change e itself. The slice is read before the next call.
 	Choose(e *rec.Entry) ([]*rec.Entry, error)
 	// Reaches reports whether Choose may return anything for a record at or
 	// behind first and before next (all that remain if next is nil), or needs to
-	// see one there: a page of which it returns false need not be fetched.
+	// see one there: a page of which it returns false need not be fetched. It is
+	// asked ahead of Choose, and never changes its mind. next may be no entry's
+	// key. Of a range that holds one path only, what is asked is whether Choose
+	// would return it: an answer that is true for no reason costs a search.
 	Reaches(first page.Key, next *page.Key) bool
 }
 
@@ -234,73 +254,31 @@ func (w *walker) blob(b *rec.Blob) error {
 	return w.node(b, first)
 }
 
-// snapshot opens the first blob and checks who made it.
+// snapshot takes the first blob.
 func (w *walker) snapshot(b *rec.Blob) error {
-	if b.Kind != rec.KindSnapshot {
-		return fmt.Errorf("%w: kind %d where a snapshot is due", ErrUnexpected, b.Kind)
-	}
-	if !w.o.Want.IsZero() && b.ID != w.o.Want {
-		return fmt.Errorf("%w: %s came, %s was asked for", ErrOther, b.ID.Short(), w.o.Want.Short())
-	}
-	s, err := OpenSnapshot(w.open, b)
+	s, err := theSnapshot(w.open, b, w.o.Want)
 	if err != nil {
 		return err
-	}
-	if s.Partial {
-		return fmt.Errorf("snapshot %s: %w", b.ID.Short(), ErrPartial)
 	}
 	w.snap = s
 	w.stack = append(w.stack, frame{kind: rec.KindSnapshot, refs: append([]byte(nil), b.Refs...)})
 	return w.told(w.sink.Snapshot(b.ID, s))
 }
 
-// OpenSnapshot opens a blob of kind 9 and checks certificate and signature.
-func OpenSnapshot(open *box.Opener, b *rec.Blob) (*snap.Snapshot, error) {
-	plain, err := open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
-	if err != nil {
-		return nil, fmt.Errorf("snapshot %s: %w", b.ID.Short(), err)
-	}
-	s, err := snap.Decode(plain)
-	if err == nil {
-		err = open.VerifySnapshot(b.ID, b.Sig, s.WriterKey, s.WriterName, s.WriterCert)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("snapshot %s: %w", b.ID.Short(), err)
-	}
-	return s, nil
-}
-
-// node opens a page or index page. first is the key that the parent gives it,
+// node takes a page or index page. first is the key that the parent gives it,
 // nil for the root.
 func (w *walker) node(b *rec.Blob, first *page.Key) error {
-	plain, err := w.open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
+	n, err := openNode(w.open, b, first)
 	if err != nil {
-		return fmt.Errorf("page %s: %w", b.ID.Short(), err)
+		return err
 	}
-	if !page.Distinct(b.Refs) {
-		return fmt.Errorf("page %s: %w: a reference comes twice", b.ID.Short(), page.ErrPage)
-	}
-	refs := append([]byte(nil), b.Refs...)
-	if b.Kind > rec.KindPage {
-		keys, err := page.DecodeIndex(plain, b.NRefs())
-		if err == nil && first != nil && keys[0] != *first {
-			err = fmt.Errorf("%w: it begins with %s, the page above says %s", page.ErrPage, keys[0], *first)
-		}
-		if err != nil {
-			return fmt.Errorf("index page %s: %w", b.ID.Short(), err)
-		}
-		w.stack = append(w.stack, frame{kind: b.Kind, refs: refs, keys: keys})
+	if n.keys != nil {
+		w.stack = append(w.stack, frame{kind: b.Kind, refs: n.refs, keys: n.keys})
 		return nil
 	}
-	entries, err := page.Decode(plain, b.NRefs())
-	if err == nil && first != nil && page.KeyOf(entries[0]) != *first {
-		err = fmt.Errorf("%w: it begins with %s, the page above says %s", page.ErrPage, page.KeyOf(entries[0]), *first)
-	}
-	if err != nil {
-		return fmt.Errorf("page %s: %w", b.ID.Short(), err)
-	}
 	p := &Page{}
-	if entries, err = w.accept(entries); err != nil {
+	entries, err := w.accept(n.entries)
+	if err != nil {
 		return fmt.Errorf("page %s: %w", b.ID.Short(), err)
 	}
 	if w.o.Choose != nil {
@@ -308,12 +286,12 @@ func (w *walker) node(b *rec.Blob, first *page.Key) error {
 			return w.told(err)
 		}
 	}
-	p.fill(entries, refs)
+	p.fill(entries, n.refs)
 	if err := w.told(w.sink.Page(p)); err != nil {
 		return err
 	}
 	if !w.meta {
-		w.stack = append(w.stack, frame{kind: b.Kind, refs: refs, page: p})
+		w.stack = append(w.stack, frame{kind: b.Kind, refs: n.refs, page: p})
 	}
 	return nil
 }

@@ -102,27 +102,32 @@ func (m *maker) stream() []byte {
 
 // A recorder is a Sink that writes down what it is given.
 type recorder struct {
-	mu  sync.Mutex
-	log []string
+	mu   sync.Mutex
+	log  []string
+	fail map[string]error // what it returns for a line
 }
 
 func (r *recorder) note(format string, args ...any) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.log = append(r.log, fmt.Sprintf(format, args...))
-	return nil
+	return r.fail[r.log[len(r.log)-1]]
 }
 
 func (r *recorder) Snapshot(id.ID, *snap.Snapshot) error { return r.note("snapshot") }
 func (r *recorder) Page(p *Page) error {
 	for _, e := range p.Entries {
-		_ = r.note("entry %s", page.KeyOf(e))
+		if err := r.note("entry %s", page.KeyOf(e)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 func (r *recorder) Data(p *Page, ref int, plain []byte) error {
 	for _, u := range p.Uses[ref] {
-		_ = r.note("%s at %d: %s", p.Entries[u.Entry].Path, u.At, plain[u.Off:u.Off+u.Len])
+		if err := r.note("%s at %d: %s", p.Entries[u.Entry].Path, u.At, plain[u.Off:u.Off+u.Len]); err != nil {
+			return err
+		}
 	}
 	return nil
 }

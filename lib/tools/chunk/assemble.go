@@ -40,6 +40,8 @@ type assembler struct {
 	moved map[string]string
 	lost  map[string]*rec.Entry
 
+	names names
+
 	files, length atomic.Uint64
 }
 
@@ -89,6 +91,7 @@ func (a *assembler) take(f *file) error {
 		return err
 	}
 	a.files.Add(1)
+	a.names.see(f)
 	switch {
 	case f.open != nil:
 		return a.large(f)
@@ -288,6 +291,9 @@ func (a *assembler) finish(before *rec.End) error {
 	}
 	a.end.Follow(before)
 	a.end.Entries, a.end.Bytes = a.files.Load(), a.length.Load()
+	if err := a.names.write(a.out, &a.end); err != nil {
+		return err
+	}
 	a.env.Log.Debug(fmt.Sprintf("%d entries, %d bytes", a.end.Entries, a.end.Bytes))
 	return a.out.Write(&a.end)
 }

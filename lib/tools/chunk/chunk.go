@@ -128,13 +128,16 @@ func feed(in *rec.Reader, out *rec.Writer, m *par.Map[*rec.Entry, *file], a *ass
 				weight += int64(v.Size)
 			}
 			err = m.Put(v, weight)
-		case *rec.Names, *rec.Note:
+		case *rec.Names:
+			err = in.Wrap(a.names.add(v.Users, v.Groups))
+		case *rec.Note:
 			err = out.Write(v)
 		case *rec.Tick:
 			files, bytes := a.progress()
 			err = out.Pulse(files, bytes)
 		case *rec.End:
 			before = v
+			err = in.Wrap(a.names.add(v.Users, v.Groups))
 		}
 		if err != nil {
 			return nil, err

@@ -20,6 +20,9 @@ const tries = 3
 type file struct {
 	entry *rec.Entry
 	gone  bool // it has vanished: nothing is stored
+	// What the stage before cannot have named: other owners than the scan
+	// saw, and who is in access control lists.
+	owned, listed bool
 
 	// A small file: its data, without the holes, and where it lies.
 	data []byte
@@ -95,6 +98,7 @@ func (r *reader) attributes(f *file, read func() ([]rec.XAttr, uint32, error)) {
 		f.entry.Flags = flags
 		if len(xattrs) > 0 {
 			f.entry.XAttrs = xattrs
+			f.listed = true
 		}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, tree.ErrReplaced):
 		// It was there when it was scanned, and is kept as it was then.
@@ -163,6 +167,7 @@ func (f *file) refresh(st tree.Stat) {
 	if e.Links > 1 && (e.Ino != st.Ino || e.Dev != st.Dev) {
 		f.warning = fmt.Sprintf("%s: was replaced since it was scanned: its other names are stored as links to the new file", rec.Quote(e.Path))
 	}
+	f.owned = f.owned || e.UID != st.UID || e.GID != st.GID
 	e.Mode, e.UID, e.GID, e.MTime, e.CTime, e.Ino, e.Dev = st.Mode, st.UID, st.GID, st.MTime, st.CTime, st.Ino, st.Dev
 }
 

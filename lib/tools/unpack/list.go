@@ -16,7 +16,7 @@ import (
 // list prints the snapshot's paths.
 func list(env *tool.Env, o options, src source, b base) error {
 	l := &lister{base: b, long: o.long, out: bufio.NewWriterSize(env.Stdout, 64<<10)}
-	err := src.walk(walk.Options{Want: o.want, MetaOnly: true}, l)
+	err := src.walk(walk.Options{Want: o.want, Choose: b.choose.chooser(), MetaOnly: true}, l)
 	if ferr := l.out.Flush(); err == nil {
 		err = ferr
 	}

@@ -1,6 +1,7 @@
 package unpack
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"sync"
@@ -19,13 +20,16 @@ import (
 func restore(env *tool.Env, o options, src source, b base) error {
 	// The directory is made when the snapshot has come and is believed, and
 	// not for a stream that is none.
-	r := &restorer{base: b, dir: o.dir}
-	err := src.walk(walk.Options{Want: o.want}, r)
+	r := &restorer{base: b, dir: o.dir, place: o.place, sections: o.choice.strip > 0, plan: planner{bufio.NewWriter(env.Stdout)}}
+	err := src.walk(walk.Options{Want: o.want, Choose: b.choose.chooser(), MetaOnly: o.place.dry}, r)
 	if r.target == nil {
 		return err
 	}
 	if err == nil {
 		err = r.target.Close()
+	}
+	if ferr := r.plan.out.Flush(); err == nil && ferr != nil {
+		return fmt.Errorf("write the plan: %w", ferr)
 	}
 	if err != nil {
 		r.target.Abandon()
@@ -35,7 +39,10 @@ func restore(env *tool.Env, o options, src source, b base) error {
 	if left.Owners > 0 {
 		env.Notice("%d entries do not belong to their recorded owners (that takes root); %d of them lost setuid or setgid, %d their capabilities", left.Owners, left.SetID, left.Capabilities)
 	}
-	env.Log.Debug(fmt.Sprintf("%d entries, %d bytes", r.snap.Entries, r.snap.Bytes))
+	r.summary()
+	if !b.choose.picks() {
+		env.Log.Debug(fmt.Sprintf("%d entries, %d bytes", r.snap.Entries, r.snap.Bytes))
+	}
 	return nil
 }
 
@@ -45,8 +52,16 @@ func restore(env *tool.Env, o options, src source, b base) error {
 type restorer struct {
 	base
 	dir    string
+	place  placing
 	target *tree.Target
-	huge   *output // the file whose next piece must come
+	huge   *output    // the file whose next piece must come
+	kept   *rec.Entry // or the first piece of one that stays as it is
+
+	sections bool   // paths are shortened, and may come again
+	last     string // path of the last entry; with sections
+	sources  sources
+	spared   bool
+	plan     planner
 }
 
 // An output is a file on its way.
@@ -72,9 +87,11 @@ func (r *restorer) Snapshot(i id.ID, s *snap.Snapshot) error {
 	if err := r.base.Snapshot(i, s); err != nil {
 		return err
 	}
-	t, err := tree.NewTarget(r.dir)
+	r.sources.paths = s.Sources
+	t, err := tree.OpenTarget(r.dir, r.into())
 	if errors.Is(err, tree.ErrNotEmpty) {
-		return &tool.Hint{Err: fmt.Errorf("%w: nothing is restored over what is there", err), Text: "name a directory that does not exist yet, or an empty one"}
+		return &tool.Hint{Err: fmt.Errorf("%w: nothing is restored over what is there", err),
+			Text: "name a directory that does not exist yet, or an empty one; or say --overwrite changed to keep in it what is the same and replace what is not"}
 	}
 	if err != nil {
 		return err
@@ -101,6 +118,7 @@ func (r *restorer) Page(p *walk.Page) error {
 		}
 		fs[i] = f
 	}
+	fs.unused(p.Uses)
 	return nil
 }
 
@@ -109,9 +127,25 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 	if e.Off > 0 {
 		return r.piece(e, uses)
 	}
+	if r.sections {
+		if rec.ComparePaths(r.last, e.Path) >= 0 {
+			r.target.Section()
+		}
+		r.last = e.Path
+	}
+	if e.Path == "" {
+		r.sources.whole.Store(true)
+	}
+	r.kept = nil
 	node, err := r.target.Begin(e)
 	if err == nil && node == nil {
 		r.flawed(e)
+		if e.More && r.place.overwrite == "changed" && !r.place.dry {
+			r.kept = e
+		}
+		if e.Err != "" && e.Type == rec.Dir && r.place.del {
+			r.env.Notice("%s: nothing in it is deleted, since nobody knows what belongs there", rec.Quote(e.Path))
+		}
 	}
 	if err != nil || node == nil {
 		return nil, r.lenient(e, err)
@@ -129,7 +163,7 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 	if e.More {
 		r.huge = f
 		f.due.Store(uses + 1)
-		return f, nil
+		return f, r.begun(f, e)
 	}
 	f.final = e
 	f.due.Store(uses)
@@ -143,10 +177,16 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 // piece goes on with a file of several records.
 func (r *restorer) piece(e *rec.Entry, uses int64) (*output, error) {
 	f := r.huge
+	if k := r.kept; k != nil && !e.More && k.Path == e.Path && e.Size != k.Size {
+		r.env.Warn("%s: grew or shrank while it was backed up, so that size and time do not tell whether it is the same; it was kept: --overwrite always replaces it", rec.Quote(e.Path))
+	}
 	if f == nil {
-		return nil, nil // its beginning could not be made, and that was said
+		return nil, nil // its beginning could not be made, and that was said; or it is kept
 	}
 	f.due.Add(uses)
+	if err := r.begun(f, e); err != nil {
+		return nil, err
+	}
 	if e.More {
 		return f, nil
 	}
@@ -156,6 +196,31 @@ func (r *restorer) piece(e *rec.Entry, uses int64) (*output, error) {
 	f.final = e
 	f.mu.Unlock()
 	return f, r.done(f)
+}
+
+// begun opens a file of several records as soon as its first one is there: its
+// holes are made record by record.
+func (r *restorer) begun(f *output, e *rec.Entry) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := r.open(f); err != nil || f.failed {
+		return err
+	}
+	return r.holes(f, e)
+}
+
+// open creates the file, unless it is there or cannot be. With f.mu held.
+func (r *restorer) open(f *output) error {
+	if f.out != nil || f.failed {
+		return nil
+	}
+	out, err := f.node.Create()
+	if err != nil {
+		f.failed, f.node = true, nil
+		return r.lenient(f.first, err)
+	}
+	f.out = out
+	return nil
 }
 
 func (r *restorer) warn(w *tree.Warning) { r.env.Warn("%s: %s", rec.Quote(w.Path), w) }
@@ -200,22 +265,13 @@ func (r *restorer) Data(p *walk.Page, ref int, plain []byte) error {
 
 func (r *restorer) write(f *output, data []byte, at int64) error {
 	f.mu.Lock()
-	if f.out == nil && !f.failed {
-		out, err := f.node.Create()
-		if err != nil {
-			f.failed = true
-			f.node = nil
-			f.mu.Unlock()
-			return r.lenient(f.first, err)
-		}
-		f.out = out
-	}
+	err := r.open(f)
 	out, failed := f.out, f.failed
 	f.mu.Unlock()
-	if failed {
-		return nil
+	if failed || err != nil {
+		return err
 	}
-	_, err := out.WriteAt(data, at)
+	_, err = out.WriteAt(data, at)
 	if err != nil {
 		r.fail(f)
 	}
@@ -229,12 +285,13 @@ func (r *restorer) done(f *output) error {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.out == nil && !f.failed { // nothing but holes
-		out, err := f.node.Create()
-		if err != nil {
-			return r.lenient(f.first, err)
+	if err := r.open(f); err != nil { // there was nothing but holes
+		return err
+	}
+	if f.first == f.final && !f.failed {
+		if err := r.holes(f, f.first); err != nil {
+			return err
 		}
-		f.out = out
 	}
 	switch {
 	case !f.failed:
@@ -257,6 +314,9 @@ func (r *restorer) fail(f *output) {
 // Missing leaves out the files that a blob belongs to: a file with a hole in it
 // must not look like a good one.
 func (r *restorer) Missing(p *walk.Page, ref int, i id.ID) error {
+	if len(p.Uses[ref]) == 0 {
+		return nil
+	}
 	r.env.Warn("data blob %s is missing in the repository; not restored: %s", i.Short(), lostFiles(p, ref))
 	fs := p.State.(files)
 	for _, u := range p.Uses[ref] {
@@ -279,5 +339,11 @@ func (r *restorer) Gap(first page.Key, next *page.Key, i id.ID) error {
 			return err
 		}
 	}
+	r.spare()
 	return r.base.Gap(first, next, i)
+}
+
+func (r *restorer) Orphan(e *rec.Entry) error {
+	r.spare()
+	return r.base.Orphan(e)
 }

@@ -18,13 +18,14 @@ import (
 	"preserve/lib/walk"
 )
 
-const usage = `usage: pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] DIR
-       pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] --verify
-       pv-get REPO ID --meta | pv-unpack -k LISTKEY [--snapshot ID] --list [-l]
+const usage = `usage: pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] DIR [PATTERN…]
+       pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] --verify [PATTERN…]
+       pv-get REPO ID --meta | pv-unpack -k LISTKEY [--snapshot ID] --list [-l] [PATTERN…]
+       pv-unpack -k KEY --from CMD --snapshot ID (DIR | --list | …) [PATTERN…]
        pv-get REPO --snapshots | pv-unpack [-k LISTKEY] --snapshots [-l] [--pick NAME]
 
 Opens and checks a sealed stream. The first form restores the snapshot into DIR,
-which must not exist or be empty. --verify opens and checks every byte and
+which must not exist or be empty unless --overwrite is said. --verify opens and checks every byte and
 writes nothing. --list prints the paths. --snapshots prints a line of JSON for
 each snapshot.
 
@@ -34,6 +35,42 @@ each snapshot.
   --pick NAME    print only the id of the snapshot that NAME means: "latest", a
                  label (the newest of that label), an id or the beginning of one
   -v, -q         say more, say only errors and warnings
+
+  --from CMD           read nothing, but ask CMD, run by sh, for what is needed and
+                       no more: --from 'ssh nas pv-get /srv/repo --blobs -'
+  --dereference        copies of what symbolic links lead to, in their place; links
+                       out of the snapshot stay links (with --from)
+  --hard-dereference   each further name becomes a file of its own (with --from)
+
+Into a DIR that has something in it:
+
+  --overwrite never    make only what is missing
+  --overwrite changed  also replace what differs. A file of the same size and
+                       modification time is taken to be the same: it is kept, and
+                       gets owner, mode and attributes. Goes on with a restore
+                       that was interrupted
+  --overwrite always   replace every file
+  --in-place           write what differs into large files themselves instead of
+                       building new ones beside them: saves space, but who reads
+                       one meanwhile, or after an interruption, has half of each
+  --delete             remove what is not in the snapshot from directories that are
+  --dry-run            write nothing, print what would be done. A list key, and
+                       pv-get --meta, will do
+
+With PATTERNs, only what one of them matches, and all that is below it; patterns
+are those of .gitignore: /home/me, *.jpg, src/**/test, cache/.
+
+  --exclude PATTERN       leave out what it matches, and all below: '*.o' (may be
+                          repeated)
+  --strip-components N    take N names off the front of each path: 2 makes
+                          home/me/x to x. What has no more names is left out
+
+Owners and those in access control lists get the ids that their names have on this
+system; 0, and who has no name or an unknown one, keep the number.
+
+  --numeric-ids           keep all numbers
+  --map-user A:B          what is A's in the snapshot is to be B's: names or numbers,
+  --map-group A:B         as in eve:adam or 1000:1001 (may be repeated)
 `
 
 type options struct {
@@ -43,6 +80,10 @@ type options struct {
 	dir  string // of modes that take one
 	long bool
 	pick string
+
+	choice choice
+	from   from
+	place  placing
 }
 
 // A mode is one of the things that can be made of a stream. All but the first
@@ -51,13 +92,20 @@ type mode struct {
 	flag string
 	dir  bool // its first word is a directory
 	meta bool // metadata is all it needs: a list key will do
-	run  func(env *tool.Env, o options, src source, b base) error
+
+	picks   bool // a part of the snapshot can be chosen
+	parents bool // the directories above what is chosen come with it
+	strips  bool // names can be stripped off the front of paths
+	owns    bool // owners are those of this system
+	places  bool // it writes below its directory
+
+	run func(env *tool.Env, o options, src source, b base) error
 }
 
 var modes = []*mode{
-	{dir: true, run: restore},
-	{flag: "list", meta: true, run: list},
-	{flag: "verify", run: verify},
+	{dir: true, picks: true, parents: true, strips: true, owns: true, places: true, run: restore},
+	{flag: "list", meta: true, picks: true, run: list},
+	{flag: "verify", picks: true, run: verify},
 	{flag: "snapshots", meta: true},
 }
 
@@ -80,6 +128,9 @@ func parse(env *tool.Env) (o options, err error) {
 	want := fs.String("snapshot", "", "")
 	fs.StringVar(&o.pick, "pick", "", "")
 	fs.BoolVar(&o.long, "l", false, "")
+	o.choice.flags(fs)
+	o.from.flags(fs)
+	o.place.flags(fs)
 	var named []*mode
 	for _, m := range modes[1:] {
 		fs.BoolFunc(m.flag, "", func(string) error { named = append(named, m); return nil })
@@ -96,11 +147,10 @@ func parse(env *tool.Env) (o options, err error) {
 			return o, tool.Usagef("the directory's name is empty")
 		}
 	}
+	o.choice.patterns = words
 	switch {
 	case len(named) > 1 || o.mode.dir && o.dir == "":
 		return o, tool.Usagef("one of DIR, %s is needed", flagNames())
-	case len(words) > 0:
-		return o, tool.Usagef("unexpected argument %q", words[0])
 	case o.key == "" && o.mode.flag != "snapshots":
 		return o, tool.Usagef("a key is needed: -k KEY")
 	case o.pick != "" && o.mode.flag != "snapshots":
@@ -115,7 +165,13 @@ func parse(env *tool.Env) (o options, err error) {
 			return o, tool.Usagef("--snapshot takes a full id of 64 hex digits, not %q", *want)
 		}
 	}
-	return o, nil
+	if err := o.from.check(o.mode, *want != ""); err != nil {
+		return o, err
+	}
+	if err := o.choice.check(o.mode); err != nil {
+		return o, err
+	}
+	return o, o.place.check(o.mode, &o.choice)
 }
 
 func flagNames() string {
@@ -132,12 +188,14 @@ func Run(env *tool.Env) error {
 	if err != nil {
 		return err
 	}
-	stdin, err := env.Input()
+	choose, err := newChooser(env, o.mode, &o.choice)
 	if err != nil {
 		return err
 	}
-	in := rec.NewReader(stdin, rec.Sealed)
-	in.SetStall(stall)
+	in, err := input(env, &o.from)
+	if err != nil {
+		return err
+	}
 	if o.mode.flag == "snapshots" {
 		return snapshots(env, o, in)
 	}
@@ -152,10 +210,32 @@ func Run(env *tool.Env) error {
 	if err != nil {
 		return fmt.Errorf("key file %q: %w", o.key, err)
 	}
-	if !o.mode.meta && !k.CanReadData() {
+	if !o.mode.meta && !o.place.dry && !k.CanReadData() {
 		return fmt.Errorf("key file %q: a %s key cannot open file contents: a read or master key is needed", o.key, k.Kind())
 	}
-	return explain(o.mode.run(env, o, piped{in, open}, base{env: env, told: !o.want.IsZero()}))
+	var src source = piped{in, open}
+	if in == nil {
+		src = driven{env, o.from, open}
+	}
+	err = o.mode.run(env, o, src, base{env: env, told: !o.want.IsZero(), choose: choose})
+	if err == nil {
+		choose.end()
+	}
+	return explain(err)
+}
+
+// input returns the stream on stdin, or nil if all is to be asked for.
+func input(env *tool.Env, f *from) (*rec.Reader, error) {
+	if f.command != "" {
+		return nil, nil
+	}
+	stdin, err := env.Input()
+	if err != nil {
+		return nil, err
+	}
+	in := rec.NewReader(stdin, rec.Sealed)
+	in.SetStall(stall)
+	return in, nil
 }
 
 // explain adds what to do next where we know it.
@@ -174,10 +254,13 @@ type base struct {
 	told bool // the user named the snapshot
 	id   id.ID
 	snap *snap.Snapshot
+
+	choose *chooser
 }
 
 func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
 	b.id, b.snap = i, s
+	b.choose.begin(s)
 	text := fmt.Sprintf("snapshot %s by writer %q, host %q, at %s", i, s.WriterName, s.Host, stamp(s.Time))
 	if b.told {
 		b.env.Log.Debug(text)

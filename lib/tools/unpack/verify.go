@@ -17,7 +17,7 @@ const stall = 15 * time.Minute
 // verify opens and checks everything and writes nothing.
 func verify(env *tool.Env, o options, src source, b base) error {
 	v := &verifier{base: b}
-	if err := src.walk(walk.Options{Want: o.want}, v); err != nil {
+	if err := src.walk(walk.Options{Want: o.want, Choose: b.choose.chooser()}, v); err != nil {
 		return err
 	}
 	verdict := "is whole"
@@ -27,13 +27,20 @@ func verify(env *tool.Env, o options, src source, b base) error {
 	if env.Warned() {
 		verdict = "is as it was stored, but for what is named here"
 	}
-	_, err := fmt.Fprintf(env.Stdout, "%s %s: %d entries, %d bytes\n", v.id, verdict, v.snap.Entries, v.snap.Bytes)
+	entries, bytes := v.snap.Entries, v.snap.Bytes
+	if b.choose.picks() {
+		verdict = "(a part of it) " + verdict
+		entries, bytes = v.entries, v.bytes
+	}
+	_, err := fmt.Fprintf(env.Stdout, "%s %s: %d entries, %d bytes\n", v.id, verdict, entries, bytes)
 	return err
 }
 
 type verifier struct {
 	base
 	missing bool // something that was stored is not there
+
+	entries, bytes uint64 // that came
 }
 
 func (v *verifier) Gap(first page.Key, next *page.Key, i id.ID) error {
@@ -43,6 +50,11 @@ func (v *verifier) Gap(first page.Key, next *page.Key, i id.ID) error {
 
 func (v *verifier) Page(p *walk.Page) error {
 	for _, e := range p.Entries {
+		if e.Off == 0 {
+			v.entries++
+		}
+		n, _ := e.ContentLen() // the walk has judged it
+		v.bytes += n
 		v.flawed(e)
 	}
 	return nil

@@ -1,0 +1,385 @@
+package unpack
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+
+	"preserve/lib/page"
+	"preserve/lib/pattern"
+	"preserve/lib/rec"
+	"preserve/lib/snap"
+	"preserve/lib/tool"
+	"preserve/lib/tree"
+	"preserve/lib/walk"
+)
+
+// A choice is what the user said of what is to be had, and whose it is to be.
+type choice struct {
+	patterns  []string // the words behind DIR
+	exclude   []string
+	strip     int
+	numeric   bool
+	mapUsers  []string
+	mapGroups []string
+}
+
+func (c *choice) flags(fs *flag.FlagSet) {
+	add := func(list *[]string) func(string) error {
+		return func(s string) error { *list = append(*list, s); return nil }
+	}
+	fs.Func("exclude", "", add(&c.exclude))
+	fs.IntVar(&c.strip, "strip-components", 0, "")
+	fs.BoolVar(&c.numeric, "numeric-ids", false, "")
+	fs.Func("map-user", "", add(&c.mapUsers))
+	fs.Func("map-group", "", add(&c.mapGroups))
+}
+
+// check refuses what does not go with the mode.
+func (c *choice) check(m *mode) error {
+	switch {
+	case !m.picks && len(c.patterns) > 0:
+		return tool.Usagef("unexpected argument %q", c.patterns[0])
+	case !m.picks && len(c.exclude) > 0:
+		return tool.Usagef("--exclude does not go with --%s", m.flag)
+	case !m.strips && c.strip != 0:
+		return tool.Usagef("--strip-components does not go with --%s", m.flag)
+	case c.strip < 0:
+		return tool.Usagef("--strip-components takes a number of names, not %d", c.strip)
+	case !m.owns && (c.numeric || len(c.mapUsers)+len(c.mapGroups) > 0):
+		return tool.Usagef("--numeric-ids, --map-user and --map-group do not go with --%s, which shows owners as they are in the snapshot", m.flag)
+	}
+	return nil
+}
+
+// A chooser is the walk.Chooser of all modes: it lets through what the user
+// chose, with the parents that it needs, strips names off the front of paths,
+// and gives everything the owners that it has here.
+//
+// A PATTERN brings what it matches and all that is below; of several that match
+// the same path, the last decides. What --exclude matches is left out with all that
+// is below it, whatever a PATTERN says.
+type chooser struct {
+	env     *tool.Env
+	mode    *mode
+	strip   int
+	owners  *owners // nil: they stay as they are
+	chosen  pattern.List
+	exclude pattern.List
+
+	first    map[*pattern.Rule]bool // PATTERNs of which no match was seen
+	alone    []pattern.List         // each of them by itself
+	everyone bool                   // some PATTERN can match anywhere
+
+	dirs    []level    // those above the entry at hand
+	left    string     // the directory that was excluded last
+	last    *rec.Entry // what was chosen last: further pieces of it come too
+	out     []*rec.Entry
+	entries uint64 // chosen
+	lost    uint64 // files that have too few names to strip
+}
+
+// A level is a directory above the entry at hand.
+type level struct {
+	path   string
+	entry  *rec.Entry // nil once it has gone to the sink, and if it never is to go
+	chosen bool
+}
+
+// newChooser reads patterns and rules. Its errors are wrong command lines, and
+// that of reading the system's accounts.
+func newChooser(env *tool.Env, m *mode, o *choice) (c *chooser, err error) {
+	c = &chooser{env: env, mode: m, strip: o.strip, first: map[*pattern.Rule]bool{}}
+	for _, text := range o.patterns {
+		if strings.HasPrefix(text, "!") && c.chosen.Len() == 0 {
+			return nil, tool.Usagef("PATTERN %q takes back what one before it brings, and there is none: use --exclude, or \\! for a name that begins with !", text)
+		}
+		if err := c.chosen.Add(text, "PATTERN", false); err != nil {
+			return nil, tool.Usagef("%s", err)
+		}
+	}
+	for _, text := range o.exclude {
+		if err := c.exclude.Add(text, "--exclude", false); err != nil {
+			return nil, tool.Usagef("%s", err)
+		}
+	}
+	c.alone = make([]pattern.List, c.chosen.Len())
+	for i, r := range c.chosen.Rules() {
+		if r.Negated {
+			continue
+		}
+		c.first[r] = true
+		c.everyone = c.everyone || r.Prefix() == ""
+		if err := c.alone[i].Add(r.Text, r.From, false); err != nil {
+			return nil, tool.Usagef("%s", err)
+		}
+	}
+	if !m.owns || o.numeric && len(o.mapUsers)+len(o.mapGroups) == 0 {
+		return c, nil
+	}
+	accounts, err := tree.SystemAccounts()
+	if err != nil {
+		return nil, fmt.Errorf("read the users and groups of this system: %w", err)
+	}
+	c.owners, err = newOwners(env, o, accounts.Users, accounts.Groups)
+	return c, err
+}
+
+// picks reports whether only a part of the snapshot was asked for.
+func (c *chooser) picks() bool { return c.chosen.Len()+c.exclude.Len() > 0 }
+
+// chooser returns c, or nil if all is to come as it is.
+func (c *chooser) chooser() walk.Chooser {
+	if c.picks() || c.strip > 0 || c.owners != nil {
+		return c
+	}
+	return nil
+}
+
+// begin takes the snapshot in.
+func (c *chooser) begin(s *snap.Snapshot) {
+	if c.owners != nil {
+		c.owners.begin(c.env, s)
+	}
+}
+
+// Choose implements walk.Chooser.
+func (c *chooser) Choose(e *rec.Entry) ([]*rec.Entry, error) {
+	c.out = c.out[:0]
+	if e.Off > 0 {
+		if c.last != nil && c.last.Path == e.Path {
+			c.emit(e)
+		}
+		return c.out, nil
+	}
+	for n := len(c.dirs); n > 0 && !rec.Below(e.Path, c.dirs[n-1].path); n-- {
+		c.dirs = c.dirs[:n-1]
+	}
+	chosen := c.picked(e)
+	if !chosen {
+		if e.Type == rec.Dir && !c.excluded(e.Path) {
+			l := level{path: e.Path}
+			if c.mode.parents {
+				l.entry = e
+			}
+			c.dirs = append(c.dirs, l)
+		}
+		return c.out, nil
+	}
+	if e.Type == rec.Dir {
+		c.dirs = append(c.dirs, level{e.Path, nil, true})
+	}
+	if !c.usable(e) {
+		return c.out, nil
+	}
+	if c.mode.parents {
+		for i := range c.dirs {
+			if d := &c.dirs[i]; d.entry != nil {
+				c.emit(d.entry)
+				d.entry = nil
+			}
+		}
+	}
+	c.entries++
+	c.last = e
+	c.emit(e)
+	return c.out, nil
+}
+
+// picked decides about an entry, by its path and what was decided about the
+// directory above it.
+func (c *chooser) picked(e *rec.Entry) bool {
+	if c.excluded(e.Path) {
+		return false
+	}
+	dir := e.Type == rec.Dir
+	if r := c.exclude.Match(e.Path, dir); r != nil && !r.Negated {
+		if dir {
+			c.left = e.Path
+		}
+		return false
+	}
+	if c.chosen.Len() == 0 {
+		return true
+	}
+	r := c.chosen.Match(e.Path, dir)
+	c.note(r, e.Path, dir)
+	if r != nil {
+		return !r.Negated
+	}
+	return len(c.dirs) > 0 && c.dirs[len(c.dirs)-1].chosen
+}
+
+// excluded reports whether the path is below the directory that was excluded
+// last, or that directory.
+func (c *chooser) excluded(path string) bool { return c.left != "" && rec.Below(path, c.left) }
+
+// note remembers which PATTERNs bring something: r, and those before it that
+// match the same path.
+func (c *chooser) note(r *pattern.Rule, path string, dir bool) {
+	if r == nil || r.Negated || len(c.first) == 0 {
+		return
+	}
+	delete(c.first, r)
+	for i, before := range c.chosen.Rules() {
+		if before == r {
+			break
+		}
+		if c.first[before] && c.alone[i].Match(path, dir) != nil {
+			delete(c.first, before)
+		}
+	}
+}
+
+// outside reports whether --exclude leaves out a directory or one above it.
+func (c *chooser) outside(dir string) bool {
+	for i := 1; i <= len(dir); i++ {
+		if i < len(dir) && dir[i] != '/' {
+			continue
+		}
+		if r := c.exclude.Match(dir[:i], true); r != nil && !r.Negated {
+			return true
+		}
+	}
+	return false
+}
+
+// onPath decides as picked does, about the path of something that is no directory
+// and may have gone by long ago.
+func (c *chooser) onPath(path string) bool {
+	if r := c.exclude.Match(path, false); c.outside(rec.Parent(path)) || r != nil && !r.Negated {
+		return false
+	}
+	dir := false
+	for ; path != ""; path = rec.Parent(path) {
+		if r := c.chosen.Match(path, dir); r != nil {
+			return !r.Negated
+		}
+		dir = true
+	}
+	return c.chosen.Len() == 0
+}
+
+// usable reports whether an entry that was chosen can be had: of a hard link the
+// first name is needed, which has the content, and a path needs more names than
+// are stripped. It says so if not.
+func (c *chooser) usable(e *rec.Entry) bool {
+	if c.short(e.Path) {
+		if e.Type != rec.Dir {
+			c.lost++
+		}
+		return false
+	}
+	if e.Type != rec.HardLink || c.mode.meta {
+		return true
+	}
+	if !c.onPath(e.Leader) || c.short(e.Leader) {
+		c.env.Warn("%s: left out: it is a hard link to %s, which has the content and was not chosen: choose that too, or read with --from", rec.Quote(e.Path), rec.Quote(e.Leader))
+		return false
+	}
+	return true
+}
+
+// short reports whether nothing is left of a path.
+func (c *chooser) short(path string) bool { return c.strip > 0 && strings.Count(path, "/") < c.strip }
+
+// cut takes the names off the front of a path that has more of them.
+func (c *chooser) cut(path string) string {
+	for range c.strip {
+		_, path, _ = strings.Cut(path, "/")
+	}
+	return path
+}
+
+// emit gives an entry to the sink as it is to be.
+func (c *chooser) emit(e *rec.Entry) {
+	if c.short(e.Path) {
+		return
+	}
+	if c.strip > 0 {
+		cut := *e
+		cut.Path = c.cut(e.Path)
+		if e.Type == rec.HardLink {
+			cut.Leader = c.cut(e.Leader)
+		}
+		e = &cut
+	}
+	if c.owners != nil {
+		e = c.owners.entry(e)
+	}
+	c.out = append(c.out, e)
+}
+
+// Reaches implements walk.Chooser.
+func (c *chooser) Reaches(first page.Key, next *page.Key) bool {
+	if next != nil && next.Path == first.Path { // a file alone
+		return c.onPath(first.Path) && !c.short(first.Path)
+	}
+	if next != nil && c.outside(common(first.Path, next.Path)) {
+		return false
+	}
+	if c.chosen.Len() == 0 || c.everyone {
+		return true
+	}
+	for _, r := range c.chosen.Rules() {
+		if !r.Negated && reaches(r.Prefix(), first, next) {
+			return true
+		}
+	}
+	return false
+}
+
+// reaches reports whether a path at or below prefix, or a directory above it, can
+// be at or behind first and before next.
+func reaches(prefix string, first page.Key, next *page.Key) bool {
+	if rec.Below(first.Path, prefix) {
+		return true
+	}
+	// Prefix and the directories above it lie behind each other in path order, and
+	// all that is below prefix behind them.
+	for p := prefix; ; p = rec.Parent(p) {
+		behind := rec.ComparePaths(first.Path, p) <= 0
+		if behind && (next == nil || (page.Key{Path: p}).Compare(*next) < 0) {
+			return true
+		}
+		if p == "" {
+			return false
+		}
+	}
+}
+
+// common returns the innermost directory that two paths are below.
+func common(a, b string) string {
+	dir := ""
+	for i := 0; i < len(a) && i < len(b) && a[i] == b[i]; i++ {
+		if a[i] == '/' {
+			dir = a[:i]
+		}
+	}
+	return dir
+}
+
+// end says at the end of a walk what was not found, and what was left out.
+func (c *chooser) end() {
+	if c.picks() {
+		c.env.Log.Debug(fmt.Sprintf("%d entries were chosen", c.entries))
+	}
+	for _, r := range c.chosen.Rules() {
+		if !c.first[r] {
+			continue
+		}
+		hint := ""
+		if i := strings.Index(r.Text, "/"); i > 0 && i < len(r.Text)-1 && !strings.HasPrefix(r.Text, "**") {
+			hint = `: with a "/" in it, it begins at the top; begin it with **/ for any depth`
+		}
+		c.env.Warn("nothing in the snapshot matches %s%s", rec.Quote(r.Text), hint)
+	}
+	if c.lost > 0 {
+		c.env.Notice("files left out, since their paths have no more than the %d names to strip: %d", c.strip, c.lost)
+	}
+	if c.owners != nil {
+		if who := c.owners.strange(); who != "" {
+			c.env.Notice("no account here has the name of %s of the snapshot: what is theirs keeps the number (-v names them)", who)
+		}
+	}
+}

@@ -1,0 +1,148 @@
+package unpack
+
+import (
+	"bufio"
+	"flag"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"preserve/lib/rec"
+	"preserve/lib/tool"
+	"preserve/lib/tree"
+	"preserve/lib/walk"
+)
+
+// placing is what the user said of what is in DIR already.
+type placing struct {
+	overwrite string
+	inPlace   bool
+	del       bool
+	dry       bool
+}
+
+func (p *placing) flags(fs *flag.FlagSet) {
+	fs.StringVar(&p.overwrite, "overwrite", "", "")
+	fs.BoolVar(&p.inPlace, "in-place", false, "")
+	fs.BoolVar(&p.del, "delete", false, "")
+	fs.BoolVar(&p.dry, "dry-run", false, "")
+}
+
+// check refuses what does not go with the mode or with each other.
+func (p *placing) check(m *mode, c *choice) error {
+	if *p == (placing{}) {
+		return nil
+	}
+	how := tree.ParseOverwrite(p.overwrite)
+	replaces := how == tree.Changed || how == tree.Always
+	switch {
+	case !m.places:
+		return tool.Usagef("--overwrite, --in-place, --delete and --dry-run go with DIR, not with --%s", m.flag)
+	case p.overwrite != "" && how == tree.Nothing:
+		return tool.Usagef("--overwrite takes never, changed or always, not %q", p.overwrite)
+	case p.inPlace && !replaces:
+		return tool.Usagef("--in-place goes with --overwrite changed or --overwrite always")
+	case p.del && !replaces:
+		return tool.Usagef("--delete goes with --overwrite changed or --overwrite always")
+	case p.del && (len(c.patterns)+len(c.exclude) > 0 || c.strip > 0):
+		return tool.Usagef("--delete does not go with PATTERN, --exclude or --strip-components: what they leave out would be deleted")
+	}
+	return nil
+}
+
+// A planner prints what a restore would do.
+type planner struct{ out *bufio.Writer }
+
+func (p planner) act(a tree.Act, path string) {
+	if path == "" {
+		path = "."
+	}
+	_, _ = fmt.Fprintf(p.out, "%s %s\n", a, rec.Quote(path)) // Flush tells
+}
+
+// sources knows the directories of a snapshot that only lead to what was backed
+// up: what else is in them was not looked at then, and is no reason to delete
+// it now.
+type sources struct {
+	paths []string
+	whole atomic.Bool // the snapshot begins at its top: there are none
+}
+
+// spares reports whether a directory is above a source. A snapshot names its
+// sources by their absolute paths, of which any end may be the path in it.
+func (s *sources) spares(dir string) bool {
+	if s.whole.Load() {
+		return false
+	}
+	for _, p := range s.paths {
+		if strings.Contains(p+"/", "/"+dir+"/") && !strings.HasSuffix(p, "/"+dir) {
+			return true
+		}
+	}
+	return false
+}
+
+// into is how the target is opened.
+func (r *restorer) into() tree.Into {
+	into := tree.Into{
+		Overwrite: tree.ParseOverwrite(r.place.overwrite), InPlace: r.place.inPlace, Delete: r.place.del,
+		Sections: r.sections, Spared: r.sources.spares,
+	}
+	if r.place.dry {
+		into.Plan = r.plan.act
+	}
+	return into
+}
+
+// spare has nothing more deleted since a part of the snapshot is not known.
+func (r *restorer) spare() {
+	if r.place.del && r.target != nil && !r.spared {
+		r.spared = true
+		r.target.Spare()
+		r.env.Warn("nothing more is deleted: a part of the snapshot is missing")
+	}
+}
+
+// unused takes the uses out of a page that belong to nothing that is made.
+func (fs files) unused(uses [][]walk.Use) {
+	for i, us := range uses {
+		kept := us[:0]
+		for _, u := range us {
+			if fs[u.Entry] != nil {
+				kept = append(kept, u)
+			}
+		}
+		uses[i] = kept
+	}
+}
+
+// holes frees the blocks of a file that was there before where the new one has
+// holes.
+func (r *restorer) holes(f *output, e *rec.Entry) error {
+	at := int64(e.Off)
+	for _, x := range e.Extents {
+		if x.Hole {
+			if err := f.out.Hole(at, int64(x.Len)); err != nil {
+				f.failed = true
+				return r.lenient(f.first, err)
+			}
+		}
+		at += int64(x.Len)
+	}
+	return nil
+}
+
+// summary says what was done to a tree that was there, or what would be.
+func (r *restorer) summary() {
+	c := r.target.Counts()
+	text := fmt.Sprintf("%d created, %d updated, %d replaced, %d deleted, %d changed in metadata only",
+		c.Done[tree.Create], c.Done[tree.Update], c.Done[tree.Replace], c.Done[tree.Delete], c.Done[tree.Metadata])
+	if r.place.dry {
+		r.env.Notice("dry run, nothing was written: %s", text)
+	} else if r.place.overwrite != "" {
+		r.env.Log.Debug(text)
+	}
+	if c.Conflicts > 0 {
+		r.env.Notice("%d paths exist already and stay as they are (--overwrite never)", c.Conflicts)
+	}
+}

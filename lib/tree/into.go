@@ -1,0 +1,213 @@
+package tree
+
+import (
+	"errors"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+)
+
+// Into says what a Target does with what is there already. The zero value is
+// for a directory that is new or empty.
+type Into struct {
+	Overwrite Overwrite
+	// InPlace patches large regular files themselves instead of building a new
+	// one beside them.
+	InPlace bool
+	// Delete removes what has no entry from directories that have one. It goes
+	// with Changed and Always.
+	Delete bool
+	// Spared says of which directories nothing is deleted all the same; nil: of none.
+	Spared func(path string) bool
+	// Sections allows Section.
+	Sections bool
+	// Plan, if not nil, is told what would be done, and nothing is: not a byte is
+	// written. It is called by the goroutine of Begin and Close.
+	Plan func(a Act, path string)
+}
+
+// Overwrite says which of the things that are there a restore puts others in
+// place of. Directories are kept in any case, and entered.
+type Overwrite uint8
+
+// What is overwritten. Nothing takes only a directory that is new or empty.
+// Never makes what is missing, Changed also replaces what is not as its entry
+// says, and takes a regular file of the same size and modification time to be
+// the same; Always replaces all.
+const (
+	Nothing Overwrite = iota
+	Never
+	Changed
+	Always
+)
+
+var overwrites = [...]string{"", "never", "changed", "always"}
+
+// ParseOverwrite knows never, changed and always, and returns Nothing for
+// anything else.
+func ParseOverwrite(s string) Overwrite {
+	for i, n := range overwrites {
+		if n == s {
+			return Overwrite(i)
+		}
+	}
+	return Nothing
+}
+
+// An Act is what a restore does with one path.
+type Act uint8
+
+// Update is new content for something of the same type, Replace is something of
+// another type, Metadata leaves the content alone.
+const (
+	Create Act = iota
+	Update
+	Replace
+	Delete
+	Metadata
+	acts
+)
+
+func (a Act) String() string {
+	return [...]string{"create", "update", "replace", "delete", "metadata"}[a]
+}
+
+// Counts says what a Target has done, or with Into.Plan what it would do.
+type Counts struct {
+	Done      [acts]uint64 // by Act
+	Conflicts uint64       // what Never left as it was
+}
+
+// did counts and tells.
+func (t *Target) did(a Act, path string) {
+	t.mu.Lock()
+	t.counts.Done[a]++
+	t.mu.Unlock()
+	if t.into.Plan != nil {
+		t.into.Plan(a, path)
+	}
+}
+
+// Counts returns what was done so far.
+func (t *Target) Counts() Counts { t.mu.Lock(); defer t.mu.Unlock(); return t.counts }
+
+// Spare has nothing more deleted, from now on and in every directory that has
+// not been left: a part of the entries is lost, so that nobody knows what has
+// none.
+func (t *Target) Spare() { t.spare.Store(true) }
+
+func (t *Target) planning() bool { return t.into.Plan != nil }
+
+// ErrBusy is returned by OpenTarget when another restore writes into the same
+// directory.
+var ErrBusy = errors.New("another restore is writing into it")
+
+// lock keeps two restores into one directory apart. A file system that knows no
+// locks has none.
+func lock(fd int) error {
+	for {
+		switch err := unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB); err {
+		case unix.EINTR:
+		case unix.EWOULDBLOCK:
+			return ErrBusy
+		default:
+			return nil
+		}
+	}
+}
+
+// A mount is one mounted file system, or one place where it is mounted if the
+// system tells these apart.
+type mount struct{ dev, id uint64 }
+
+func mountOf(fd int) (mount, error) {
+	var x unix.Statx_t
+	for {
+		err := unix.Statx(fd, "", unix.AT_EMPTY_PATH|unix.AT_NO_AUTOMOUNT, unix.STATX_TYPE|unix.STATX_MNT_ID, &x)
+		if err == unix.EINTR {
+			continue
+		}
+		m := mount{dev: unix.Mkdev(x.Dev_major, x.Dev_minor)}
+		if x.Mask&unix.STATX_MNT_ID != 0 {
+			m.id = x.Mnt_id
+		}
+		return m, err
+	}
+}
+
+// isTemp reports whether a name is one that a Target gives to temporary files.
+func isTemp(name string) bool {
+	rest, ok := strings.CutPrefix(name, tempPrefix)
+	if !ok || len(rest) < tempRandom+2 || rest[tempRandom] != '-' || len(rest) > tempRandom+14 {
+		return false
+	}
+	for i := range len(rest) {
+		c := rest[i]
+		digit := c >= '0' && c <= '9'
+		switch {
+		case i < tempRandom && (digit || c >= 'a' && c <= 'f'), i == tempRandom:
+		case i > tempRandom && (digit || c >= 'a' && c <= 'z'):
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// eachName calls fn with every name in a directory, as the system lists them.
+// fn may remove the name.
+func eachName(fd int, fn func(name string) error) error {
+	if _, err := unix.Seek(fd, 0, 0); err != nil {
+		return err
+	}
+	buf := make([]byte, 32<<10)
+	var l level
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == unix.ENOENT, err == nil && n <= 0: // removed while we stand in it; the end
+			return nil
+		case err != nil:
+			return err
+		}
+		l.names, l.list = l.names[:0], l.list[:0]
+		l.parse(buf[:n])
+		for i := range l.list {
+			if err := fn(l.name(i)); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// errStop ends eachName early.
+var errStop = errors.New("stop")
+
+// denied reports whether rights or inode flags forbid something.
+func denied(err error) bool { return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) }
+
+// thawFile clears the flags of a file or directory that forbid to replace or
+// remove it, and reports whether there were any. Only root can.
+func thawFile(dirfd int, name string) bool {
+	fd, err := openAt(dirfd, name, openFile)
+	if err != nil {
+		return false
+	}
+	defer closeFD(fd)
+	return thawFD(fd)
+}
+
+func thawFD(fd int) bool {
+	all, err := allFlags(fd)
+	return err == nil && all&(flagImmutable|flagAppend) != 0 && writeFlags(fd, all&^(flagImmutable|flagAppend)) == nil
+}
+
+// sameFile reports whether two stats are of one inode.
+func (s *Stat) sameFile(o *Stat) bool { return s.Ino == o.Ino && s.Dev == o.Dev }
+
+var typeWords = map[rec.Type]string{rec.None: "something unknown", rec.File: "a file", rec.Dir: "a directory", rec.Symlink: "a symbolic link",
+	rec.Fifo: "a fifo", rec.Socket: "a socket", rec.Char: "a device", rec.Block: "a device", rec.HardLink: "a file"}

@@ -1,0 +1,151 @@
+package tree
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+)
+
+// A restore that writes into a directory leaves a mark in it, which goes when
+// everything has reached the disk. A mark that is still there tells of one that
+// did not end. If the system has been started since, what was written from then
+// on may look complete, with its size and its time, and not be: it is not taken
+// to be the same. If the system still runs, only the restore died, and what it
+// completed is good.
+const (
+	markName = "0" // behind the prefix of all temporary names
+	markText = "A restore into this directory did not end. Run it again with --overwrite changed: that completes it and removes this file.\n"
+	markBoot = "boot "
+)
+
+// bootID tells one run of the system from another; "" if that cannot be known.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// setMark makes the mark durable. Where the directory itself cannot be written
+// to, though perhaps others in it, there is none.
+func (t *Target) setMark() error {
+	name := t.prefix + markName
+	return t.inDir(t.root, func(dirfd int) error {
+		fd, err := createAt(dirfd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|openSafe, 0o600)
+		if t.root.old && (denied(err) || errors.Is(err, unix.EROFS)) {
+			return nil
+		}
+		if err != nil {
+			return op("create a file in it", err)
+		}
+		t.marks = append(t.marks, name)
+		_, err = unix.Write(fd, []byte(markText+markBoot+bootID()+"\n"))
+		if err == nil {
+			err = unix.Fsync(fd)
+		}
+		if cerr := unix.Close(fd); err == nil {
+			err = cerr
+		}
+		if err == nil {
+			err = unix.Fsync(dirfd)
+		}
+		if err != nil {
+			return op("write a file in it", err)
+		}
+		return nil
+	})
+}
+
+// readMark learns from the mark of an earlier restore.
+func (t *Target) readMark(dirfd int, name string) {
+	fd, err := openAt(dirfd, name, openFile)
+	if err != nil {
+		return
+	}
+	defer closeFD(fd)
+	var st Stat
+	if err := statAt(fd, "", &st); err != nil || st.Type != rec.File {
+		return
+	}
+	t.marks = append(t.marks, name)
+	buf := make([]byte, 512)
+	n, err := unix.Pread(fd, buf, 0)
+	_, boot, _ := strings.Cut(string(buf[:max(n, 0)]), "\n"+markBoot)
+	if here := bootID(); err == nil && here != "" && strings.TrimSpace(boot) == here {
+		return
+	}
+	if t.since == nil || before(st.MTime, *t.since) {
+		t.since = &st.MTime
+	}
+}
+
+// removeMarks removes the marks, when all is on the disk.
+func (t *Target) removeMarks() error {
+	if len(t.marks) == 0 || t.planning() {
+		return nil
+	}
+	return t.inDir(t.root, func(dirfd int) error {
+		for _, name := range t.marks {
+			if err := unix.Unlinkat(dirfd, name, 0); err != nil && err != unix.ENOENT {
+				return op("remove "+rec.Quote(name), err)
+			}
+		}
+		return nil
+	})
+}
+
+// tidy removes what an earlier restore left in a directory that is there: files
+// under temporary names, and directories if they are empty. Of the target itself
+// it reads the marks.
+func (t *Target) tidy(d *dir, fd int) error {
+	var left []string
+	err := eachName(fd, func(name string) error {
+		switch {
+		case !isTemp(name) || strings.HasPrefix(name, t.prefix):
+		case d.parent == nil && strings.HasSuffix(name, "-"+markName):
+			t.readMark(fd, name)
+		default:
+			left = append(left, name)
+		}
+		return nil
+	})
+	if err != nil {
+		return op("read", err)
+	}
+	for _, name := range left {
+		t.removeLeft(d, fd, name)
+	}
+	return nil
+}
+
+func (t *Target) removeLeft(d *dir, fd int, name string) {
+	if !t.planning() {
+		err := unlinkAny(fd, name)
+		if denied(err) && (thawFile(fd, name) || t.thaw(d, fd)) {
+			err = unlinkAny(fd, name)
+		}
+		if err != nil {
+			if err != unix.ENOENT && !t.into.Delete { // else it has no entry, and goes with what has none
+				t.report(join(d.path, name), "remove what an earlier restore left", err)
+			}
+			return
+		}
+	}
+	t.did(Delete, join(d.path, name))
+}
+
+// unlinkAny removes a name, of a directory if that is empty.
+func unlinkAny(dirfd int, name string) error {
+	err := unix.Unlinkat(dirfd, name, 0)
+	if err == unix.EISDIR || err == unix.EPERM {
+		if derr := unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR); derr != unix.ENOTDIR {
+			err = derr
+		}
+	}
+	return err
+}

@@ -1,0 +1,250 @@
+package tree
+
+import (
+	"bytes"
+	"errors"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+)
+
+// Sizes from which on it pays to write only what differs: into a copy that
+// shares the old file's blocks, and into the old file itself.
+const (
+	shareMin   = 256 << 10
+	inPlaceMin = 1 << 20
+)
+
+// patchBlock is the unit in which old and new content are compared.
+const patchBlock = 4096
+
+// patchInPlace opens the old file itself to be changed, where that is wanted and
+// possible.
+func (o *Out) patchInPlace() bool {
+	n := o.n
+	if !n.t.into.InPlace || !n.isFile() || min(n.old.Size, n.e.Size) < inPlaceMin {
+		return false
+	}
+	name := base(n.e.Path)
+	err := n.t.inDir(n.dir, func(dirfd int) (err error) {
+		const flags = unix.O_RDWR | unix.O_NONBLOCK | openSafe
+		if o.fd, err = openAt(dirfd, name, flags); denied(err) && thawFile(dirfd, name) {
+			o.fd, err = openAt(dirfd, name, flags)
+		}
+		return err
+	})
+	if err != nil {
+		o.fd = -1
+		return false
+	}
+	// What belongs to somebody else may have been put here as a further name of
+	// a file elsewhere.
+	var st Stat
+	if err := statAt(o.fd, "", &st); err != nil || st.Type != rec.File || st.UID != n.e.UID || !st.sameFile(n.old) {
+		closeFD(o.fd)
+		o.fd = -1
+		return false
+	}
+	o.inPlace, o.patch = true, true
+	o.had = int64(st.Size)
+	o.size.Store(o.had)
+	return true
+}
+
+func (n *Node) isFile() bool { return n.old != nil && n.old.Type == rec.File }
+
+// shareable reports whether a file may be begun as a copy that shares the old
+// one's blocks.
+func (n *Node) shareable() bool {
+	return n.isFile() && min(n.old.Size, n.e.Size) >= shareMin && n.e.Flags&(flagNoCOW|flagCompress) == 0 && !n.t.unclone.Load()
+}
+
+// share makes the new file, which is empty, a copy of the old one that shares its
+// blocks. If it cannot, the file is written whole.
+func (o *Out) share(dirfd int) {
+	fd, err := quietly(openAt, dirfd, base(o.n.e.Path), openFile)
+	if err != nil {
+		return
+	}
+	defer closeFD(fd)
+	var st Stat
+	if err := statAt(fd, "", &st); err != nil || st.Type != rec.File {
+		return
+	}
+	err = unix.IoctlFileClone(o.fd, fd)
+	if unsupported(err) || errors.Is(err, unix.EXDEV) {
+		o.n.t.unclone.Store(true)
+	}
+	if err == nil {
+		err = statAt(o.fd, "", &st)
+	}
+	if err == nil {
+		o.patch = true
+		o.had = int64(st.Size)
+		o.size.Store(o.had)
+	}
+}
+
+var patchBuffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
+
+// patchAt writes those blocks of p that are not in the file already. Zeros are
+// written in any case: the file might have a hole there.
+func (o *Out) patchAt(p []byte, off int64) (int, error) {
+	buf := patchBuffers.Get().(*[128 << 10]byte)
+	defer patchBuffers.Put(buf)
+	done := 0
+	for done < len(p) {
+		part := p[done:min(len(p), done+len(buf))]
+		at := off + int64(done)
+		n, err := preadFull(o.fd, buf[:len(part)], at)
+		if err != nil {
+			return done, op("read", err)
+		}
+		if err := o.patchPart(part, buf[:n], at); err != nil {
+			return done, err
+		}
+		done += len(part)
+	}
+	return done, nil
+}
+
+func (o *Out) patchPart(part, old []byte, at int64) error {
+	from := -1 // where what differs begins
+	for i := 0; i < len(part); {
+		end := min(len(part), i+patchBlock-int((at+int64(i))%patchBlock))
+		same := end <= len(old) && bytes.Equal(part[i:end], old[i:end]) && !allZero(part[i:end])
+		if same && from >= 0 {
+			if err := o.pwrite(part[from:i], at+int64(from)); err != nil {
+				return err
+			}
+			from = -1
+		} else if !same && from < 0 {
+			from = i
+		}
+		i = end
+	}
+	if from >= 0 {
+		return o.pwrite(part[from:], at+int64(from))
+	}
+	return nil
+}
+
+func allZero(b []byte) bool {
+	return b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
+}
+
+func preadFull(fd int, b []byte, off int64) (int, error) {
+	done := 0
+	for done < len(b) {
+		n, err := unix.Pread(fd, b[done:], off+int64(done))
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil || n == 0 {
+			return done, err
+		}
+		done += n
+	}
+	return done, nil
+}
+
+func (o *Out) pwrite(p []byte, off int64) error {
+	o.dirty.Store(true)
+	for len(p) > 0 {
+		n, err := unix.Pwrite(o.fd, p, off)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		p, off = p[n:], off+int64(n)
+	}
+	return nil
+}
+
+// Hole says that the file has a hole: whoever made it of an old file frees the
+// blocks there. Of a new file all is a hole that is never written.
+func (o *Out) Hole(off, size int64) error {
+	if !o.patch || off >= o.had {
+		return nil
+	}
+	size = min(size, o.had-off)
+	var err error
+	if !isHole(o.fd, off, size) {
+		o.dirty.Store(true)
+		err = unix.Fallocate(o.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
+	}
+	if unsupported(err) {
+		zeros := make([]byte, 64<<10)
+		for err = nil; size > 0 && err == nil; {
+			n := min(size, int64(len(zeros)))
+			err = o.pwrite(zeros[:n], off)
+			off, size = off+n, size-n
+		}
+	}
+	if err != nil {
+		return refused(o.n.e.Path, "free blocks", err)
+	}
+	return nil
+}
+
+// isHole reports whether nothing but a hole is there.
+func isHole(fd int, off, size int64) bool {
+	at, err := unix.Seek(fd, off, unix.SEEK_DATA)
+	return err == unix.ENXIO || err == nil && at >= off+size
+}
+
+// finishInPlace ends a file that was patched itself. Its content is on the disk
+// before its time says that it is complete.
+func (o *Out) finishInPlace(final *rec.Entry) error {
+	e := o.n.e
+	if size := int64(final.Size); size != o.size.Load() {
+		o.dirty.Store(true)
+		if err := unix.Ftruncate(o.fd, size); err != nil {
+			return refused(e.Path, "set the file's size", err)
+		}
+	}
+	if o.dirty.Load() {
+		if err := unix.Fdatasync(o.fd); err != nil {
+			return refused(e.Path, "write to the disk", err)
+		}
+	}
+	var st Stat
+	if err := statAt(o.fd, "", &st); err != nil {
+		return op("stat", err)
+	}
+	m := o.n.t.meta(e, inode{fd: o.fd}, nil)
+	d, err := m.compare(&st)
+	if err != nil {
+		return refused(e.Path, "read attributes", err)
+	}
+	if d.any() || m.noOwner {
+		if err := m.align(&st, d); err != nil {
+			return err
+		}
+	}
+	if l := o.n.leader; l != nil {
+		l.ino, l.dev = st.Ino, st.Dev
+	}
+	switch {
+	case o.dirty.Load():
+		o.n.made()
+	case d.any():
+		o.n.t.did(Metadata, e.Path)
+	}
+	return nil
+}
+
+var errHalf = errors.New("it was patched in place and is now neither the old file nor the new one: restore it again")
+
+// abortInPlace gives a file up that may be changed in part; its time must not
+// say that it is complete.
+func (o *Out) abortInPlace() {
+	if o.dirty.Load() {
+		_ = unix.Futimes(o.fd, nil) // now: the writes have done so as a rule
+		o.n.t.report(o.n.e.Path, "restore", errHalf)
+	}
+}

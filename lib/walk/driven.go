@@ -1,0 +1,461 @@
+package walk
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+
+	"preserve/lib/box"
+	"preserve/lib/id"
+	"preserve/lib/page"
+	"preserve/lib/par"
+	"preserve/lib/rec"
+	"preserve/lib/snap"
+)
+
+const (
+	// maxWaiting bounds what the pages weigh that wait for data.
+	maxWaiting = 32 << 20
+	// maxPlain bounds the plaintexts of data blobs that are kept for further uses.
+	maxPlain = 64 << 20
+	// maxNodes bounds the pages that are kept for searches.
+	maxNodes = 16 << 20
+	// window is how many pages are asked for ahead of their turn.
+	window = 32
+)
+
+// A drive is a walk that asks for what it needs. All its methods but those of
+// the data path are called by the goroutine of Drive.
+type drive struct {
+	o    Options
+	open *box.Opener
+	sink Sink
+	ask  *asker
+	snap *snap.Snapshot
+	root id.ID
+
+	losses bool          // something is missing
+	nodes  *cache[*node] // what searches and copies go through
+	main   scope
+	part   part
+	last   string // path of a file whose next piece must come
+	copied int    // entries put in the place of links
+
+	data   *par.Map[*arrival, *arrival]
+	bufs   sync.Pool
+	plain  *cache[[]byte]    // guarded, like the next two, by ask.mu
+	wanted map[id.ID]*want   // data blobs on their way
+	load   map[*Page]*burden // of pages that wait for data
+	weight int64             // of these pages
+}
+
+// A use is a place in a page where a blob is due.
+type use struct {
+	page *Page
+	ref  int
+}
+
+// A burden is what keeps a page waiting.
+type burden struct {
+	due    int // blobs
+	weight int64
+}
+
+// An arrival is a data blob that came.
+type arrival struct {
+	want *want
+	blob *rec.Blob
+}
+
+// Drive walks the snapshot o.Want as Run does, but asks p for the blobs that it
+// needs: pages that Choose does not reach, and data that nobody uses, are not
+// asked for. Everything that Run checks of a blob or an entry is checked; what
+// only the whole tree can show (counts; that each parent is a directory, and each
+// leader has links) as far as nothing was passed over.
+//
+// A hard link that is chosen while its first name is not becomes the first name,
+// with the content; the links behind it are links to that. With MetaOnly it
+// stays a link.
+//
+// Drive closes p.Wants, and calls p.Stop if it fails.
+func Drive(p Peer, open *box.Opener, o Options, sink Sink) error {
+	d := &drive{o: o, open: open, sink: sink, nodes: newCache[*node](maxNodes),
+		main:  scope{names: map[string]string{}},
+		plain: newCache[[]byte](maxPlain), wanted: map[id.ID]*want{}, load: map[*Page]*burden{}}
+	d.ask = newAsker(p, open, func(w *want, b *rec.Blob) error {
+		return d.data.Put(&arrival{w, b}, int64(len(b.Data)))
+	})
+	d.data = par.New(runtime.GOMAXPROCS(0), 64, inFlight, d.openData, func(*arrival) error { return nil })
+	var wg sync.WaitGroup
+	d.ask.start(&wg)
+	err := d.run()
+	if err != nil {
+		d.ask.fail(err)
+		p.Stop()
+	}
+	wg.Wait()
+	if cerr := d.data.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return d.ask.err
+	}
+	return nil
+}
+
+func (d *drive) run() error {
+	if err := d.first(); err != nil {
+		return err
+	}
+	if err := d.tree(); err != nil {
+		return err
+	}
+	if err := d.wait(func() bool { return len(d.load) == 0 }); err != nil {
+		return err
+	}
+	if err := d.whole(); err != nil {
+		return err
+	}
+	d.ask.mu.Lock()
+	d.ask.closing = true
+	d.ask.changed.Broadcast()
+	d.ask.mu.Unlock()
+	if err := d.wait(func() bool { return d.ask.ended }); err != nil {
+		return err
+	}
+	return d.sink.End(d.ask.end)
+}
+
+// wait waits until ready, which is called with d.ask.mu held, and tells the sink
+// meanwhile of blobs that are missing.
+func (d *drive) wait(ready func() bool) error {
+	a := d.ask
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for {
+		switch {
+		case a.err != nil:
+			return a.err
+		case len(a.lost) > 0:
+			w := a.lost[0]
+			a.lost = a.lost[1:]
+			delete(d.wanted, w.id)
+			a.mu.Unlock()
+			err := d.lost(w)
+			a.mu.Lock()
+			if err != nil {
+				return err
+			}
+			d.settle(w)
+		case ready():
+			return nil
+		default:
+			a.changed.Wait()
+		}
+	}
+}
+
+// first takes the snapshot.
+func (d *drive) first() error {
+	b, err := d.fetch(d.o.Want, rec.KindSnapshot, rec.KindSnapshot)
+	if err != nil {
+		return err
+	}
+	if b == nil {
+		return fmt.Errorf("snapshot %s: the repository cannot give it", d.o.Want.Short())
+	}
+	defer b.Free()
+	if d.snap, err = theSnapshot(d.open, b, d.o.Want); err != nil {
+		return err
+	}
+	d.root = b.Ref(0)
+	return d.sink.Snapshot(b.ID, d.snap)
+}
+
+// fetch asks for a page or a snapshot and waits for it. It returns nil if that is
+// missing; the caller frees it.
+func (d *drive) fetch(i id.ID, low, high uint8) (*rec.Blob, error) {
+	w := &want{id: i, low: low, high: high, urgent: true}
+	d.ask.mu.Lock()
+	d.ask.ask(w)
+	d.ask.mu.Unlock()
+	return d.await(w)
+}
+
+// await waits for a page that was asked for; nil says that it is missing.
+func (d *drive) await(w *want) (*rec.Blob, error) {
+	d.ask.mu.Lock()
+	w.urgent = true
+	d.ask.mu.Unlock()
+	if err := d.wait(func() bool { return w.done }); err != nil {
+		return nil, err
+	}
+	d.ask.mu.Lock()
+	b, ok := d.ask.take(w)
+	d.ask.mu.Unlock()
+	if !ok {
+		return d.fetch(w.id, w.low, w.high)
+	}
+	return b, nil
+}
+
+// tree walks all that is chosen.
+func (d *drive) tree() error {
+	ds, err := d.descend(d.reaches, window)
+	if err != nil {
+		return err
+	}
+	if ds == nil {
+		return fmt.Errorf("the snapshot's root page %s is missing in the repository: nothing can be read", d.root.Short())
+	}
+	return d.through(ds, &d.main)
+}
+
+// reaches says whether anybody wants what lies in a range of keys.
+func (d *drive) reaches(first page.Key, next *page.Key) bool {
+	return d.o.Choose == nil || d.o.Choose.Reaches(first, next)
+}
+
+// through takes the pages of a descent as a scope's own.
+func (d *drive) through(ds *descent, s *scope) error {
+	for {
+		l, err := ds.next()
+		if err != nil {
+			return err
+		}
+		if ds.skipped || l != nil && l.skipped {
+			if err := d.closed(); err != nil {
+				return err
+			}
+			s.pruned = true
+			s.check.Skip()
+		}
+		if l == nil {
+			return nil
+		}
+		if l.node == nil {
+			err = d.gap(l, s)
+		} else {
+			err = d.page(l, s)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// gap goes on without a page.
+func (d *drive) gap(l *leaf, s *scope) error {
+	if err := d.flush(); err != nil {
+		return err
+	}
+	d.losses = true
+	d.last = ""
+	s.check.Gap()
+	first, next := s.moved(l.first, l.end)
+	return d.sink.Gap(first, next, l.id)
+}
+
+// page takes the entries of a page.
+func (d *drive) page(l *leaf, s *scope) error {
+	for _, e := range l.entries {
+		if k := page.KeyOf(e); k.Compare(s.begin) < 0 || s.end != nil && k.Compare(*s.end) >= 0 {
+			continue
+		}
+		if err := d.entry(l, e, s); err != nil {
+			return err
+		}
+	}
+	if s == &d.main {
+		return d.flush()
+	}
+	return nil
+}
+
+func (d *drive) entry(l *leaf, e *rec.Entry, s *scope) error {
+	if err := l.holds(e); err != nil {
+		return fmt.Errorf("page %s: %w", l.id.Short(), err)
+	}
+	for _, p := range s.check.Parents(e) {
+		if !rec.Below(p, s.from) {
+			continue
+		}
+		made := &rec.Entry{Path: p, Type: rec.Dir, Mode: 0o700, MTime: d.snap.Time}
+		if err := d.enter(s, made, l.refs); err != nil {
+			return err
+		}
+	}
+	switch err := s.check.Next(e); {
+	case errors.Is(err, page.ErrSkipped):
+		return nil
+	case errors.Is(err, page.ErrOrphan):
+		c := *e
+		c.Path = s.move(e.Path)
+		return d.sink.Orphan(&c)
+	case err != nil:
+		return fmt.Errorf("page %s: %w", l.id.Short(), err)
+	}
+	return d.enter(s, e, l.refs)
+}
+
+// whole checks at the end what can be checked.
+func (d *drive) whole() error {
+	if err := d.closed(); err != nil {
+		return err
+	}
+	if d.losses {
+		return nil
+	}
+	if err := d.main.check.Finish(); err != nil {
+		return err
+	}
+	n, bytes := d.main.check.Entries, d.main.check.Bytes
+	if n > d.snap.Entries || bytes > d.snap.Bytes || !d.main.pruned && (n < d.snap.Entries || bytes < d.snap.Bytes) {
+		return fmt.Errorf("%w: %d entries of %d, %d bytes of %d", ErrCounts, n, d.snap.Entries, bytes, d.snap.Bytes)
+	}
+	return nil
+}
+
+// emit gives a page to the sink and asks for its data.
+func (d *drive) emit(entries []*rec.Entry, refs []byte) error {
+	p := &Page{}
+	p.fill(entries, refs)
+	if err := d.sink.Page(p); err != nil || d.o.MetaOnly {
+		return err
+	}
+	l := &burden{weight: weigh(p.Entries) + int64(len(refs))}
+	for _, uses := range p.Uses {
+		if len(uses) > 0 {
+			l.due++
+		}
+	}
+	if l.due == 0 {
+		return nil
+	}
+	d.ask.mu.Lock()
+	d.load[p] = l
+	d.weight += l.weight
+	d.ask.mu.Unlock()
+	for ref, uses := range p.Uses {
+		if len(uses) > 0 {
+			if err := d.need(use{p, ref}); err != nil {
+				return err
+			}
+		}
+	}
+	return d.wait(func() bool {
+		return len(d.ask.data) <= maxFlight && (d.weight <= maxWaiting || len(d.load) == 0)
+	})
+}
+
+// weigh estimates the memory of entries.
+func weigh(entries []*rec.Entry) (n int64) {
+	for _, e := range entries {
+		n += int64(512 + 2*len(e.Path) + 128*len(e.Extents))
+		for _, x := range e.XAttrs {
+			n += int64(len(x.Name) + len(x.Value))
+		}
+	}
+	return n
+}
+
+// need sees to it that a blob comes: at once, if it is kept.
+func (d *drive) need(u use) error {
+	a := d.ask
+	i := u.page.Refs[u.ref]
+	a.mu.Lock()
+	plain, kept := d.plain.get(i)
+	w := d.wanted[i]
+	switch {
+	case kept:
+	case w != nil:
+		w.uses = append(w.uses, u)
+	default:
+		w = &want{id: i, low: rec.KindData, high: rec.KindData, uses: []use{u}}
+		d.wanted[i] = w
+		a.ask(w)
+	}
+	a.mu.Unlock()
+	if !kept {
+		return nil
+	}
+	err := d.deliver(u, plain)
+	a.mu.Lock()
+	d.settle(&want{uses: []use{u}})
+	a.mu.Unlock()
+	return err
+}
+
+// openData opens a data blob and gives it to all who wait for it. It is called
+// by several goroutines.
+func (d *drive) openData(t *arrival) (*arrival, error) {
+	err := d.bring(t)
+	if err != nil {
+		d.ask.fail(err)
+	}
+	return t, err
+}
+
+func (d *drive) bring(t *arrival) error {
+	defer t.blob.Free()
+	buf, ok := d.bufs.Get().(*[]byte)
+	if !ok {
+		buf = new([]byte)
+	}
+	plain, err := d.open.Open((*buf)[:0], rec.KindData, t.blob.ID, t.blob.SID, nil, t.blob.Data)
+	if err != nil {
+		d.ask.mu.Lock()
+		u := t.want.uses[0]
+		d.ask.mu.Unlock()
+		return fmt.Errorf("data blob %s of %s: %w", t.blob.ID.Short(), u.page.where(u.ref), err)
+	}
+	kept := bytes.Clone(plain)
+	d.ask.mu.Lock()
+	d.plain.put(t.blob.ID, kept, int64(len(kept)))
+	delete(d.wanted, t.blob.ID)
+	uses := t.want.uses // nobody adds to them any more
+	d.ask.mu.Unlock()
+	for _, u := range uses {
+		if err := d.deliver(u, plain); err != nil {
+			return err
+		}
+	}
+	*buf = plain
+	d.bufs.Put(buf)
+	d.ask.mu.Lock()
+	d.settle(t.want)
+	d.ask.mu.Unlock()
+	return nil
+}
+
+func (d *drive) deliver(u use, plain []byte) error {
+	if need := u.page.size[u.ref]; len(plain) < need {
+		return fmt.Errorf("data blob %s of %s: %w: %d bytes where extents need %d", u.page.Refs[u.ref].Short(), u.page.where(u.ref), page.ErrPage, len(plain), need)
+	}
+	return d.sink.Data(u.page, u.ref, plain)
+}
+
+// lost tells of a blob that is missing.
+func (d *drive) lost(w *want) error {
+	d.losses = true
+	for _, u := range w.uses {
+		if err := d.sink.Missing(u.page, u.ref, w.id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// settle ends the uses of a want. With d.ask.mu held.
+func (d *drive) settle(w *want) {
+	for _, u := range w.uses {
+		l := d.load[u.page]
+		if l.due--; l.due == 0 {
+			delete(d.load, u.page)
+			d.weight -= l.weight
+		}
+	}
+	d.ask.changed.Broadcast()
+}
