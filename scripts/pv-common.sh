@@ -38,9 +38,12 @@ quote() {
 }
 
 # options ARGUMENT…: read the options in front; "taken" says how many words they
-# are. Those in $own, which have an argument, are gathered in $words, quoted.
+# are. Those in $own, which have an argument, are gathered in $words, quoted; those
+# in $bare, which have none, in $flags; those in $selects, which have one, in $picks,
+# quoted.
 options() {
-	own=" ${own:-} " words='' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
+	own=" ${own:-} " bare=" ${bare:-} " selects=" ${selects:-} " flags='' picks=''
+	words='' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
 	while [ $# -gt 0 ]; do
 		case $1 in
 		-h | --help)
@@ -53,12 +56,24 @@ options() {
 			break
 			;;
 		-?*)
-			case " -r -k $own " in *" $1 "*) ;; *) bad "unknown option $1" ;; esac
+			case $bare in
+			*" $1 "*)
+				flags="$flags $1"
+				shift
+				continue
+				;;
+			esac
+			case " -r -k $own $selects " in *" $1 "*) ;; *) bad "unknown option $1" ;; esac
 			[ $# -ge 2 ] || bad "$1 needs an argument"
 			case $1 in
 			-r) repo=$2 repos=$((repos + 1)) ;;
 			-k) key=$2 ;;
-			*) words="$words $(quote "$1" "$2")" ;;
+			*)
+				case $selects in
+				*" $1 "*) picks="$picks $(quote "$1" "$2")" ;;
+				*) words="$words $(quote "$1" "$2")" ;;
+				esac
+				;;
 			esac
 			shift
 			;;

@@ -25,7 +25,10 @@ package pattern
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Limits, checked before memory is taken.
@@ -74,7 +77,18 @@ const (
 func (r *Rule) Prefix() string { return r.prefix }
 
 // String returns the rule and where it is from, for a message.
-func (r *Rule) String() string { return fmt.Sprintf("%s %q", r.From, r.Text) }
+func (r *Rule) String() string { return r.From + " " + quote(r.Text) }
+
+// quote puts a pattern between quotes as it is, if it can be printed: a "\" twice
+// would be another pattern.
+func quote(text string) string {
+	for _, c := range text {
+		if !unicode.IsPrint(c) || c == utf8.RuneError {
+			return strconv.Quote(text)
+		}
+	}
+	return `"` + text + `"`
+}
 
 // A List is patterns in order. The zero value is an empty list. Match may be
 // called from several goroutines at once, Add and AddFile from one while nobody
@@ -125,7 +139,7 @@ func (l *List) Add(text, from string, fold bool) error {
 		if len(text) > 100 {
 			text = text[:100] + "…"
 		}
-		return fmt.Errorf("%s: %q: %w", from, text, err)
+		return fmt.Errorf("%s: %s: %w", from, quote(text), err)
 	}
 	r.From = from
 	l.size += len(text)
