@@ -43,8 +43,8 @@ func listFlags(fs *flag.FlagSet) *lists {
 	return l
 }
 
-// roots turns the sources and the lists into roots, and says which of them are
-// in the way of it.
+// roots turns the sources and the lists into roots, and remembers which of them
+// the command line names.
 func (s *scan) roots(dir string, sources []string, l *lists) ([]rec.Root, error) {
 	r, err := tree.NewResolver(dir)
 	if err != nil {
@@ -130,6 +130,9 @@ func (s *scan) list(r *tree.Resolver, file string, nul bool) error {
 	return nil
 }
 
+// maxGiven is how many paths that were given and are left out are named.
+const maxGiven = 20
+
 // sift leaves out the roots that the selection leaves out, by patterns or size.
 // Of one that the command line names the user hears: of itself as of something
 // normal, but as a warning if a directory above it is left out, since then its
@@ -144,6 +147,7 @@ func (s *scan) sift(roots []rec.Root) ([]rec.Root, error) {
 	}
 	defer src.Close()
 	kept := roots[:0]
+	given := 0
 	for _, r := range roots {
 		at, why, out := s.selection.root(src, r.Path)
 		if !out {
@@ -154,10 +158,15 @@ func (s *scan) sift(roots []rec.Root) ([]rec.Root, error) {
 		switch {
 		case !s.named[r.Path]:
 		case at == r.Path:
-			s.env.Notice("%s: left out, by %s", name(r.Path), why)
+			if given++; given <= maxGiven {
+				s.env.Notice("%s: left out, by %s", name(r.Path), why)
+			}
 		default:
 			s.Warn(r.Path, fmt.Errorf("left out, since %s is, by %s", name(at), why))
 		}
+	}
+	if given > maxGiven {
+		s.env.Notice("left out, too: %d more paths that were given", given-maxGiven)
 	}
 	if len(kept) == 0 {
 		return nil, errors.New("there is nothing to scan: patterns leave out every path that was given")

@@ -48,7 +48,7 @@ line; nothing below a directory that is left out can be taken back.
   --exclude-larger-than SIZE
                        files of more than SIZE bytes; K, M, G, T: --exclude-larger-than 2G
   --files-from LIST    scan the paths in the file LIST too, a line each, - for stdin
-  --from0              a NUL ends each path of LIST: find … -print0 |
+  --from0              a NUL ends each path of LIST: find … ! -type d -print0 |
                        pv-scan --from0 --files-from -
   --why NAME           write no stream, but say whether NAME would be in it, and by
                        which rule; may be repeated; exit status 3 if one would not

@@ -131,6 +131,21 @@ func TestWhyIsTrue(t *testing.T) {
 	}
 }
 
+// Paths that were given and are left out are named, but not all of many.
+func TestGiven(t *testing.T) {
+	dir := tmp(t)
+	args := []string{"-C", dir, "--exclude", "*.o", "a"}
+	write(t, filepath.Join(dir, "a"), "")
+	for i := range maxGiven + 5 {
+		args = append(args, fmt.Sprintf("%d.o", i))
+		write(t, filepath.Join(dir, args[len(args)-1]), "")
+	}
+	s := run(t, args...)
+	if s.status != 0 || strings.Count(s.stderr, "\n") != maxGiven+1 || !strings.Contains(s.stderr, "left out, too: 5 more") {
+		t.Errorf("status %d, %s", s.status, s.stderr)
+	}
+}
+
 // What is left out counts where it is said.
 func TestTell(t *testing.T) {
 	dir := tmp(t)

@@ -61,21 +61,30 @@ func (s *scan) because(dir, path string, roots []rec.Root) (text string, in bool
 		full := absolute(found)
 		i := slices.IndexFunc(roots, func(r rec.Root) bool { return rec.Below(full, absolute(r)) })
 		if i < 0 {
-			i = slices.IndexFunc(roots, func(r rec.Root) bool { return rec.Below(absolute(r), full) })
-			if i < 0 {
-				return ": it is not at or below a path to scan", false
-			}
-			text, in = s.walkTo(roots[i], roots[i].Path)
-			if in {
-				text = ": it is a directory above " + rec.Quote(roots[i].Path)
-			}
-			return text, in
+			return s.parentOf(full, roots)
 		}
 		root = roots[i]
 		rest := strings.TrimPrefix(full[len(absolute(root)):], "/")
 		want = strings.Trim(root.Path+"/"+rest, "/")
 	}
 	return s.walkTo(root, want)
+}
+
+// parentOf is because for what is above roots, or beside all of them: it is taken
+// with the first of them that is.
+func (s *scan) parentOf(full string, roots []rec.Root) (text string, in bool) {
+	text = ": it is not at or below a path to scan"
+	for _, r := range roots {
+		if !rec.Below(absolute(r), full) {
+			continue
+		}
+		below, in := s.walkTo(r, r.Path)
+		if in {
+			return ": it is a directory above " + name(r.Path), true
+		}
+		text = ": " + name(r.Path) + " below it is left out" + below
+	}
+	return text, false
 }
 
 // absolute is where a root lies, without the "/" in front.
