@@ -130,8 +130,16 @@ func (l *List) Rules() []*Rule { return l.rules }
 // given, for messages. With fold it does not tell upper from lower case. Blanks
 // and "#" are as good as other bytes: only files have comments. The error is
 // ErrPattern or ErrLimit and says what is wrong.
-func (l *List) Add(text, from string, fold bool) error {
-	r, err := parse(text, fold)
+func (l *List) Add(text, from string, fold bool) error { return l.add(text, text, from, fold) }
+
+// AddNegated is Add of "!" and the text, which stays the rule's text without it: for
+// a flag that means that.
+func (l *List) AddNegated(text, from string, fold bool) error {
+	return l.add("!"+text, text, from, fold)
+}
+
+func (l *List) add(pattern, text, from string, fold bool) error {
+	r, err := parse(pattern, fold)
 	if err == nil && (len(l.rules) == MaxRules || l.size+len(text) > MaxList) {
 		err = fmt.Errorf("%w: more than %d, or than %d bytes together", ErrLimit, MaxRules, MaxList)
 	}
@@ -141,7 +149,7 @@ func (l *List) Add(text, from string, fold bool) error {
 		}
 		return fmt.Errorf("%s: %s: %w", from, quote(text), err)
 	}
-	r.From = from
+	r.Text, r.From = text, from
 	l.size += len(text)
 	index := len(l.rules)
 	l.rules = append(l.rules, r)

@@ -108,7 +108,7 @@ func parseSize(text string) (uint64, error) {
 // load reads the patterns. A bad one on the command line is a usage error.
 func (s *selection) load() error {
 	for _, g := range s.given {
-		text := g.text
+		add := s.rules.Add
 		switch g.kind {
 		case "exclude-from":
 			if err := s.loadFile(g); err != nil {
@@ -119,15 +119,14 @@ func (s *selection) load() error {
 			if s.rules.Len() == 0 {
 				return tool.Usagef("%s %q takes back nothing: no pattern to exclude stands before it", g.flag(), g.text)
 			}
-			if strings.HasPrefix(text, "!") {
+			if strings.HasPrefix(g.text, "!") {
 				return tool.Usagef(`%s %q: it stands without a "!"; for a name that begins with one write "\!"`, g.flag(), g.text)
 			}
-			text = "!" + text
+			add = s.rules.AddNegated
 		}
-		if err := s.rules.Add(text, g.flag(), g.fold); err != nil {
+		if err := add(g.text, g.flag(), g.fold); err != nil {
 			return tool.Usagef("%s", err)
 		}
-		s.rules.Rules()[s.rules.Len()-1].Text = g.text
 	}
 	return nil
 }
