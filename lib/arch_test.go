@@ -55,7 +55,7 @@ var allowed = []struct {
 	{4, "store/storetest", []string{"id", "pack", "rec", "store"}}, // tests only
 
 	// Verbs: the tools. Only they combine nouns, and none imports another.
-	{5, "tools/scan", []string{"rec", "tool", "tree"}},
+	{5, "tools/scan", []string{"pattern", "rec", "tool", "tree"}},
 	{5, "tools/chunk", []string{"bounds", "cdc", "key", "par", "rec", "tool", "tree"}},
 	{5, "tools/seal", []string{"bounds", "box", "id", "key", "page", "par", "rec", "snap", "tool", "wire"}},
 	{5, "tools/put", []string{"id", "rec", "store", "tool"}},

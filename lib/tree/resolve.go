@@ -28,21 +28,49 @@ const maxLinks = 40
 // would be stored under the same path, or have a stored parent in common, but
 // are found in different directories, are ErrMixed.
 func Resolve(dir string, sources []string, note func(source, stored string)) ([]rec.Root, error) {
-	start, err := startDir(dir)
+	r, err := NewResolver(dir)
 	if err != nil {
 		return nil, err
 	}
-	var roots []rec.Root
 	for _, source := range sources {
-		root, plain, err := resolve(start, source)
+		root, plain, err := r.Add(source)
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", rec.Quote(source), err)
 		}
 		if !plain && note != nil {
 			note(source, root.Path)
 		}
-		roots = append(roots, root)
 	}
+	return r.Roots()
+}
+
+// A Resolver does what Resolve does with one source after the other, for lists of
+// them that may name what does not exist.
+type Resolver struct {
+	start string
+	roots []rec.Root
+}
+
+// NewResolver begins with no source.
+func NewResolver(dir string) (*Resolver, error) {
+	start, err := startDir(dir)
+	return &Resolver{start: start}, err
+}
+
+// Add resolves a source, and keeps its root if there is no error. The source is
+// plain if it is stored under the path that its words say.
+func (r *Resolver) Add(source string) (root rec.Root, plain bool, err error) {
+	root, plain, err = resolve(r.start, source)
+	if err == nil {
+		r.roots = append(r.roots, root)
+	}
+	return root, plain, err
+}
+
+// Roots returns the roots as Resolve does, and forgets them.
+func (r *Resolver) Roots() ([]rec.Root, error) {
+	roots := r.roots
+	r.roots = nil
 	return merge(roots)
 }
 
