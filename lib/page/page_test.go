@@ -213,6 +213,33 @@ func TestChecker(t *testing.T) {
 	}
 }
 
+// Behind what was passed over, parents, leaders and the beginnings of files may be
+// absent; order and pieces are checked all the same.
+func TestCheckerSkips(t *testing.T) {
+	piece := func(off uint64, more bool) *rec.Entry {
+		return &rec.Entry{Path: "d/f", Type: rec.File, Size: 9, Off: off, More: more, Extents: []rec.Extent{{Hole: true, Len: 3}}}
+	}
+	link := &rec.Entry{Path: "e/l", Type: rec.HardLink, Leader: "a"}
+	var k Checker
+	next := func(want error, es ...*rec.Entry) {
+		t.Helper()
+		for _, e := range es {
+			if err := k.Next(e); !errors.Is(err, want) {
+				t.Fatalf("%s: %v, want %v", KeyOf(e), err, want)
+			}
+		}
+	}
+	next(nil, file("a"), &rec.Entry{Path: "b", Type: rec.File, Size: 9, More: true, Extents: []rec.Extent{{Hole: true, Len: 3}}})
+	k.Skip()
+	next(ErrSkipped, piece(3, true), piece(6, false))
+	next(nil, file("d/g"), link)
+	next(ErrPage, piece(6, false))
+	next(rec.ErrOrder, file("e/k"))
+	if k.Finish() != nil || k.Entries != 4 {
+		t.Error(k.Entries)
+	}
+}
+
 func TestDistinct(t *testing.T) {
 	a, b := strings.Repeat("a", 32), strings.Repeat("b", 32)
 	if !Distinct([]byte(a+b)) || Distinct([]byte(a+b+a)) || !Distinct(nil) {

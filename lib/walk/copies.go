@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"preserve/lib/id"
@@ -84,7 +85,10 @@ func (d *drive) enter(s *scope, e *rec.Entry, refs []byte) error {
 	if s.end == nil {
 		return d.record(s, e, e.Path, refs)
 	}
-	if d.copied++; d.copied > maxCopied {
+	if !s.single { // those are no more than there are links
+		d.copied++
+	}
+	if d.copied > maxCopied {
 		return fmt.Errorf("%s: %w: %d copies", rec.Quote(s.to), ErrCopies, maxCopied)
 	}
 	c := *e
@@ -286,8 +290,8 @@ func (d *drive) find(path string) (*rec.Entry, error) {
 	key := page.Key{Path: path}
 	n, err := d.node(d.root, rec.KindPage, rec.KindIndexMax, nil)
 	for err == nil && n != nil && n.keys != nil {
-		at := len(n.keys) - 1
-		for at >= 0 && n.keys[at].Compare(key) > 0 {
+		at, here := slices.BinarySearchFunc(n.keys, key, page.Key.Compare)
+		if !here {
 			at--
 		}
 		if at < 0 {
@@ -301,10 +305,9 @@ func (d *drive) find(path string) (*rec.Entry, error) {
 	if n == nil {
 		return nil, ErrLost
 	}
-	for _, e := range n.entries {
-		if e.Path == path && e.Off == 0 {
-			return e, e.Check()
-		}
+	at, here := slices.BinarySearchFunc(n.entries, key, func(e *rec.Entry, key page.Key) int { return page.KeyOf(e).Compare(key) })
+	if !here {
+		return nil, nil
 	}
-	return nil, nil
+	return n.entries[at], n.entries[at].Check()
 }

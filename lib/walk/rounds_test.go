@@ -153,17 +153,6 @@ func (s *watcher) Data(p *Page, ref int, _ []byte) error {
 	return nil
 }
 
-func (m *maker) opener() *box.Opener {
-	open, err := box.NewOpener(m.master)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	if _, err := open.AddSession(m.box.Session()); err != nil {
-		m.t.Fatal(err)
-	}
-	return open
-}
-
 func TestCache(t *testing.T) {
 	c := newCache[string](10)
 	for _, s := range strings.Fields("aaa bbb ccc") {
