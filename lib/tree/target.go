@@ -54,6 +54,8 @@ type Target struct {
 	denied  map[[2]uint32]bool // owners that could not be set: whether the group could
 	leaders map[string]*leader // all: a name made during the scan makes more than Links
 
+	powerless map[string]bool // guarded by mu: what was refused once for want of privilege
+
 	creating sync.RWMutex // held while a temporary file comes to be, and by Cleanup
 }
 
@@ -85,6 +87,7 @@ type given struct {
 	uid, gid uint32
 	flags    uint32   // inode flags
 	xattrs   []string // inherited ACLs and properties
+	coarse   bool     // its times are not to the nanosecond
 }
 
 // NewTarget creates the directory dir, whose parent must exist, or takes an
@@ -177,6 +180,9 @@ func (t *Target) lookAt(fd int) error {
 			t.given.xattrs = append(t.given.xattrs, n)
 		}
 	}
+	fine := rec.Time{Sec: 1_000_000_001, Nsec: 123_456_789}
+	ts := unix.Timespec{Sec: fine.Sec, Nsec: int64(fine.Nsec)}
+	t.given.coarse = setTimes(fd, &[2]unix.Timespec{ts, ts}) != nil || statAt(fd, "", &st) != nil || st.MTime != fine
 	t.given.flags, err = getFlags(fd)
 	return err
 }
