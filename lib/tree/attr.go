@@ -23,6 +23,7 @@ const (
 	flagAppend       = 0x00000020
 	flagNoDump       = 0x00000040
 	flagNoAtime      = 0x00000080
+	flagNoCompress   = 0x00000400
 	flagJournalData  = 0x00004000
 	flagNoTail       = 0x00008000
 	flagDirSync      = 0x00010000
@@ -36,7 +37,7 @@ const (
 // (extents, inline data, an index) or are set in other ways (verity, encryption,
 // DAX, case folding).
 const SettableFlags = flagSecureDelete | flagUndelete | flagCompress | flagSync | flagImmutable | flagAppend |
-	flagNoDump | flagNoAtime | flagJournalData | flagNoTail | flagDirSync | flagTopDir | flagNoCOW | flagProjInherit
+	flagNoDump | flagNoAtime | flagNoCompress | flagJournalData | flagNoTail | flagDirSync | flagTopDir | flagNoCOW | flagProjInherit
 
 // flagNames are those of chattr(1), for messages.
 var flagNames = []struct {
@@ -44,7 +45,7 @@ var flagNames = []struct {
 	name string
 }{
 	{flagSecureDelete, "s"}, {flagUndelete, "u"}, {flagCompress, "c"}, {flagSync, "S"}, {flagImmutable, "i"},
-	{flagAppend, "a"}, {flagNoDump, "d"}, {flagNoAtime, "A"}, {flagJournalData, "j"}, {flagNoTail, "t"},
+	{flagAppend, "a"}, {flagNoDump, "d"}, {flagNoAtime, "A"}, {flagNoCompress, "m"}, {flagJournalData, "j"}, {flagNoTail, "t"},
 	{flagDirSync, "D"}, {flagTopDir, "T"}, {flagNoCOW, "C"}, {flagProjInherit, "P"},
 }
 
@@ -127,7 +128,23 @@ func (i inode) xattrNames() ([]string, error) {
 	}
 	names := splitNames(buf[:n])
 	slices.Sort(names)
-	return slices.Compact(names), nil
+	return slices.Compact(withoutViews(names)), nil
+}
+
+// xfs shows to root each access list a second time, in a form of its own. To
+// restore that too would undo what a mapping of owners made of the list.
+var xfsViews = map[string]string{
+	"trusted.SGI_ACL_FILE":    "system.posix_acl_access",
+	"trusted.SGI_ACL_DEFAULT": xattrDefaultACL,
+}
+
+func withoutViews(names []string) []string {
+	for view, list := range xfsViews {
+		if i := slices.Index(names, view); i >= 0 && slices.Contains(names, list) {
+			names = slices.Delete(names, i, i+1)
+		}
+	}
+	return names
 }
 
 // splitNames cuts a list of names, each with a NUL behind it.

@@ -71,6 +71,8 @@ type Target struct {
 	denied  map[[2]uint32]bool // owners that could not be set: whether the group could
 	leaders map[string]*leader // all: a name made during the scan makes more than Links
 
+	powerless map[string]bool // guarded by mu: what was refused once for want of privilege
+
 	creating sync.RWMutex // held while a temporary file comes to be, and by Cleanup
 }
 
