@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 
 	"preserve/lib/bounds"
-	"preserve/lib/cdc"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
 )
@@ -22,15 +21,14 @@ type assembler struct {
 	env    *tool.Env
 	reader *reader
 	out    *rec.Writer
-	cutter *cdc.Cutter
-	max    int // bytes of the largest chunk
-	bounds *bounds.Bounds
+	rules  *rules
 	end    rec.End // with our own warnings
 
 	// The page.
 	entries []*rec.Entry
 	bytes   int    // at most, of the entries
 	chunks  uint64 // written since the last cut
+	data    int    // bytes of them
 	groups  []*group
 
 	window []byte // of a large file
@@ -59,8 +57,8 @@ type use struct {
 	extent int
 }
 
-func newAssembler(env *tool.Env, r *reader, out *rec.Writer, cutter *cdc.Cutter, maxChunk int, b *bounds.Bounds) *assembler {
-	return &assembler{env: env, reader: r, out: out, cutter: cutter, max: maxChunk, bounds: b,
+func newAssembler(env *tool.Env, r *reader, out *rec.Writer, rules *rules) *assembler {
+	return &assembler{env: env, reader: r, out: out, rules: rules,
 		moved: map[string]string{}, lost: map[string]*rec.Entry{}}
 }
 
@@ -82,7 +80,7 @@ func (a *assembler) take(f *file) error {
 		}
 		return nil
 	}
-	if len(a.entries) > 0 && a.bounds.PageBegins(e.Path) {
+	if len(a.entries) > 0 && a.rules.pageBegins(e.Path) {
 		if err := a.cut(); err != nil {
 			return err
 		}
@@ -93,7 +91,7 @@ func (a *assembler) take(f *file) error {
 	a.files.Add(1)
 	a.names.see(f)
 	switch {
-	case f.open != nil:
+	case f.large != nil:
 		return a.large(f)
 	case len(f.data) > 0:
 		return a.small(f)
@@ -163,19 +161,21 @@ func sizeOf(e *rec.Entry) int {
 	return n
 }
 
-// Bounds of an encoded extent, and of the extents that one chunk can bring.
+// Bounds of an encoded extent, of the stretches of data that one chunk is made
+// of, and of the extents that they bring, with a hole before each.
 const (
 	extentSize   = 20
-	chunkExtents = 48 << 10
+	maxSegments  = 1200
+	chunkExtents = 2 * maxSegments * extentSize
 )
 
 // room ends the page if the entry might not fit.
 func (a *assembler) room(f *file) error {
 	need := sizeOf(f.entry) + extentSize*(2*len(f.segs)+1)
-	if f.open != nil {
+	if f.large != nil {
 		need += chunkExtents
 	}
-	full := len(a.entries) >= bounds.MaxEntries || a.chunks+uint64(len(a.groups))+2 > bounds.MaxRefs || a.bytes+need > bounds.MaxBytes
+	full := len(a.entries) >= bounds.MaxEntries || a.chunks+uint64(len(a.groups))+2 > bounds.MaxRefs || a.bytes+need > bounds.MaxBytes || a.data >= a.rules.pageData
 	if full && len(a.entries) > 0 {
 		return a.cut()
 	}
@@ -192,6 +192,7 @@ func (a *assembler) add(e *rec.Entry) {
 func (a *assembler) chunk(data []byte) (n uint64, err error) {
 	n = a.chunks
 	a.chunks++
+	a.data += len(data)
 	a.length.Add(uint64(len(data)))
 	return n, a.out.Write(&rec.Chunk{N: n, Data: data})
 }
@@ -209,7 +210,7 @@ func (a *assembler) cut() error {
 		}
 	}
 	clear(a.entries)
-	a.entries, a.bytes, a.chunks = a.entries[:0], 0, 0
+	a.entries, a.bytes, a.chunks, a.data = a.entries[:0], 0, 0, 0
 	return a.out.Write(&rec.Cut{})
 }
 
@@ -238,7 +239,7 @@ func (a *assembler) small(f *file) error {
 		e.Extents = append(e.Extents, rec.Extent{Hole: true, Len: e.Size - uint64(pos)})
 	}
 	a.add(e)
-	if g.weight >= bounds.GroupMin && a.bounds.GroupEnds(f.data) {
+	if g.weight >= a.rules.groupMin && a.rules.groupEnds(f.data) {
 		return a.closeGroup(len(a.groups) - 1)
 	}
 	return nil
@@ -251,7 +252,7 @@ func (a *assembler) group(uid uint32, weight int) (*group, error) {
 		if g.uid != uid {
 			continue
 		}
-		if g.weight+weight > bounds.GroupMax {
+		if g.weight+weight > a.rules.groupMax {
 			if err := a.closeGroup(i); err != nil {
 				return nil, err
 			}

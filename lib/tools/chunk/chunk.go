@@ -1,12 +1,17 @@
-// Package chunk is pv-chunk: it reads the files of a tree stream, cuts them
-// into chunks and decides where groups and pages end. It writes a content
-// stream: the chunks of a page, then its entries, then a cut.
+// Package chunk is pv-chunk: it reads the files of a tree stream, or the
+// contents in a content stream, cuts them into chunks and decides where groups
+// and pages end. It writes a content stream: the chunks of a page, then its
+// entries, then a cut.
 //
-// Who calls whom: one goroutine reads entries; a parallel map opens their files
-// ahead, reads small ones whole and reads attributes; one goroutine, the
-// assembler, takes them in order, reads large files, fills groups and writes.
+// Who calls whom, for a tree: one goroutine reads entries; a parallel map opens
+// their files ahead, reads small ones whole and reads attributes; one goroutine,
+// the assembler, takes them in order, reads large files, fills groups and writes.
+// For a content stream one goroutine does it all: a recut reads records, keeps the
+// chunks since the last cut, and hands the same assembler what it needs.
+//
 // In memory: the small files in flight (bounded by weight), the open groups,
-// two chunks' worth of a large file, and the entries of one page.
+// two chunks' worth of a large file, and the entries of one page; of a content
+// stream, chunks up to a limit, beyond which they are in a temporary file.
 package chunk
 
 import (
@@ -22,14 +27,19 @@ import (
 	"preserve/lib/tree"
 )
 
-const usage = `usage: pv-chunk -k KEY <tree >content
+const usage = `usage: pv-chunk -k KEY | --plain <tree >content
+       pv-chunk -k KEY | --plain <content >content
 
 Reads the files that a tree stream from pv-scan names and writes a content
 stream for pv-seal: file contents in chunks, cut where a keyed hash of the
-content says so, and the entries that use them.
+content says so, and the entries that use them. What comes in a content stream
+is cut again.
 
-  -k KEY   cut key (or write or master key)
-  -v, -q   say more, say only errors and warnings
+  -k KEY      cut key (or write or master key)
+  --plain     no key, and no decision that takes one: for a pv-chunk -k behind it
+              ssh host 'pv-scan / | pv-chunk --plain' | pv-chunk --no-files -k KEY | …
+  --no-files  read no file here: a tree stream, which can name any, is refused
+  -v, -q      say more, say only errors and warnings
 `
 
 // Files are opened ahead by a few goroutines; what they hold is bounded in
@@ -44,13 +54,17 @@ const (
 func Run(env *tool.Env) error {
 	fs := env.Flags()
 	keyFile := fs.String("k", "", "")
+	uncut := fs.Bool("plain", false, "")
+	noFiles := fs.Bool("no-files", false, "")
 	words, err := env.Parse(fs, usage)
 	switch {
 	case err != nil:
 		return err
 	case len(words) > 0:
 		return tool.Usagef("unexpected argument %q", words[0])
-	case *keyFile == "":
+	case *keyFile != "" && *uncut:
+		return tool.Usagef("-k and --plain exclude each other")
+	case *keyFile == "" && !*uncut:
 		return tool.Usagef("a cut key is needed: -k KEY")
 	}
 	stdin, err := env.Input()
@@ -62,22 +76,34 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	out := rec.NewWriter(stdout)
-	return out.Close(env.Name, run(env, *keyFile, rec.NewReader(stdin, rec.Tree), out))
+	rulesFor := func([]string) (*rules, error) { return plain(), nil }
+	if !*uncut {
+		rulesFor, err = load(env, *keyFile)
+	}
+	if err == nil {
+		err = run(env, stdin, out, rulesFor, *noFiles)
+	}
+	return out.Close(env.Name, err)
 }
 
-func run(env *tool.Env, keyFile string, in *rec.Reader, out *rec.Writer) error {
+// load returns the rules under the key in a file, for a tree with given roots.
+func load(env *tool.Env, keyFile string) (rulesFor func(roots []string) (*rules, error), err error) {
 	k, warning, err := key.Load(keyFile)
 	if warning != "" {
 		env.Say("%s", warning)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cut, ok := k.Cut()
 	if !ok {
-		return fmt.Errorf("key file %q: a %s key cannot cut files: a cut, write or master key is needed", keyFile, k.Kind())
+		return nil, fmt.Errorf("key file %q: a %s key cannot cut files: a cut, write or master key is needed", keyFile, k.Kind())
 	}
-	cutter, err := cdc.New(cut.Gear(cdc.MaterialSize), cdc.Default)
+	return func(roots []string) (*rules, error) { return keyed(cut, cdc.Default, roots) }, nil
+}
+
+func run(env *tool.Env, stdin io.Reader, out *rec.Writer, rulesFor func(roots []string) (*rules, error), noFiles bool) error {
+	in, err := rec.ReadAny(stdin)
 	if err != nil {
 		return err
 	}
@@ -85,25 +111,40 @@ func run(env *tool.Env, keyFile string, in *rec.Reader, out *rec.Writer) error {
 	if err != nil {
 		return err
 	}
-	src, err := tree.OpenRoots(head.Roots)
+	again := head.Kind == rec.Content
+	switch {
+	case head.Kind == rec.Sealed:
+		return in.Wrap(fmt.Errorf("%w: this is a sealed stream, but a tree or content stream belongs here (pv-unpack --stream makes one of it)", rec.ErrKind))
+	case !again && noFiles:
+		return in.Wrap(fmt.Errorf("%w: this is a tree stream, and with --no-files only a content stream is taken (pv-chunk --plain makes one where the files are)", rec.ErrKind))
+	}
+	rules, err := rulesFor(rec.Paths(head.Roots))
 	if err != nil {
 		return err
 	}
-	defer src.Close()
-	head.Kind = rec.Content
-	p := cdc.Default
-	head.Chunker = &rec.Chunker{Name: cdc.Name, Min: uint64(p.Min), Avg: uint64(p.Avg), Max: uint64(p.Max)}
+	r := &reader{}
+	if !again {
+		if r.src, err = tree.OpenRoots(head.Roots); err != nil {
+			return err
+		}
+		defer r.src.Close()
+	}
+	// Nothing that comes out rests on what a snapshot holds.
+	head.Kind, head.Chunker, head.Base = rec.Content, rules.chunker, nil
 	if err := out.Write(head); err != nil {
 		return err
 	}
-	r := &reader{src: src}
-	group, page := cut.Group(), cut.Page()
-	a := newAssembler(env, r, out, cutter, p.Max, bounds.New(group.Bytes(), page.Bytes(), rec.Paths(head.Roots)))
+	a := newAssembler(env, r, out, rules)
 	out.Tick(in, a.progress)
-	m := par.New(readers, ahead, inFlight, r.prepare, a.take)
-	before, err := feed(in, out, m, a)
-	if cerr := m.Close(); cerr != nil {
-		return cerr
+	var before *rec.End
+	if again {
+		before, err = cutAgain(in, out, a)
+	} else {
+		m := par.New(readers, ahead, inFlight, r.prepare, a.take)
+		before, err = feed(in, out, m, a)
+		if cerr := m.Close(); cerr != nil {
+			return cerr
+		}
 	}
 	if err != nil {
 		return err

@@ -88,8 +88,8 @@ func scanned(t *testing.T, dir string, edit func(*rec.Entry)) []byte {
 	return b.Bytes()
 }
 
-// content is what a content stream says of each path, put together again.
-type content struct {
+// parsed is what a content stream says of each path, put together again.
+type parsed struct {
 	entries map[string]*rec.Entry // the last record of each
 	data    map[string][]byte
 	pages   int
@@ -97,9 +97,9 @@ type content struct {
 	end     *rec.End
 }
 
-func parse(t *testing.T, stream []byte) *content {
+func parse(t *testing.T, stream []byte) *parsed {
 	t.Helper()
-	c := &content{entries: map[string]*rec.Entry{}, data: map[string][]byte{}, pieces: map[string]int{}}
+	c := &parsed{entries: map[string]*rec.Entry{}, data: map[string][]byte{}, pieces: map[string]int{}}
 	var chunks [][]byte
 	var check page.Checker
 	inPage := 0
@@ -148,7 +148,7 @@ func parse(t *testing.T, stream []byte) *content {
 }
 
 // chunked runs pv-chunk over a tree stream.
-func chunked(t *testing.T, stream []byte) (*content, []byte, string, int) {
+func chunked(t *testing.T, stream []byte) (*parsed, []byte, string, int) {
 	t.Helper()
 	var out, stderr bytes.Buffer
 	env := tool.NewEnv("pv-chunk", []string{"-k", keyFile(t, "master")}, bytes.NewReader(stream), &out, &stderr)
@@ -274,8 +274,12 @@ func TestPieces(t *testing.T) {
 	var out, stderr bytes.Buffer
 	env := tool.NewEnv("pv-chunk", nil, nil, &out, &stderr)
 	w := rec.NewWriter(&out)
-	p := cdc.Params{Min: 256, Avg: 1024, Max: 4096}
-	cutter, err := cdc.New(random(1, cdc.MaterialSize), p)
+	master, err := key.FromMaster([32]byte{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cut, _ := master.Cut()
+	rules, err := keyed(cut, cdc.Params{Min: 256, Avg: 1024, Max: 4096}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +293,7 @@ func TestPieces(t *testing.T) {
 	}
 	defer src.Close()
 	r := &reader{src: src}
-	a := newAssembler(env, r, w, cutter, p.Max, bounds.New([]byte{1}, []byte{2}, nil))
+	a := newAssembler(env, r, w, rules)
 	if err := w.Write(&rec.Head{Kind: rec.Content}); err != nil {
 		t.Fatal(err)
 	}
@@ -397,15 +401,15 @@ func TestGrownOrRewritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer o.Close()
-	w := &flow{open: o}
+	w := &flow{}
 	w.samples(b[:1<<20], []rec.Extent{{Len: 1 << 20}}, 1<<20)
 	w.samples(b[1<<20:], []rec.Extent{{Len: 2 << 20}}, 3<<20)
 	write(t, file, append(bytes.Clone(b), 'x'))
-	if !w.same() {
+	if !w.same(o) {
 		t.Error("only grown, and called changed")
 	}
 	write(t, file, random(2, 4<<20))
-	if w.same() {
+	if w.same(o) {
 		t.Error("written anew, and called grown")
 	}
 }

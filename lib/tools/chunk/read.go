@@ -28,9 +28,8 @@ type file struct {
 	data []byte
 	buf  *[]byte
 	segs []segment
-	// A large file: open, and as it was before reading.
-	open *tree.File
-	stat tree.Stat
+	// A large file.
+	large content
 
 	notice, warning string
 }
@@ -135,7 +134,7 @@ func (r *reader) regular(f *file) error {
 	f.refresh(st)
 	r.attributes(f, o.Attributes)
 	if st.Size > bounds.SmallFile {
-		f.open, f.stat = o, st
+		f.large = &opened{file: o, stat: st, length: int64(st.Size)}
 		return nil
 	}
 	defer o.Close()

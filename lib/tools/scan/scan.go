@@ -18,6 +18,8 @@ import (
 const usage = `usage: pv-scan [-C DIR] [--xattrs] [--exclude PATTERN]… PATH… >tree
        pv-scan … --files-from LIST >tree
        pv-scan … --why NAME PATH…
+       pv-scan --stdin NAME [-- COMMAND…] >content
+       pv-scan --from-tar <tar >content
 
 	pv-scan PATH… | pv-chunk -k KEY | pv-seal -k KEY | pv-put REPO
 	^^^^^^^
@@ -52,6 +54,13 @@ line; nothing below a directory that is left out can be taken back.
                        pv-scan --from0 --files-from -
   --why NAME           write no stream, but say whether NAME would be in it, and by
                        which rule; may be repeated; exit status 3 if one would not
+With contents, for pv-chunk to cut:
+
+  --stdin NAME  stdin is the file NAME. With a COMMAND, what that writes is,
+                and if it fails nothing is stored:
+                pv-scan --stdin db.sql -- pg_dump -Fc db | pv-chunk -k KEY | …
+  --from-tar    stdin is a tar archive:
+                docker export NAME | pv-scan --from-tar | pv-chunk -k KEY | …
 `
 
 // Run is the command.
@@ -62,9 +71,18 @@ func Run(env *tool.Env) error {
 	selection, listed := selectFlags(fs), listFlags(fs)
 	var why []string
 	fs.Func("why", "", func(path string) error { why = append(why, path); return nil })
+	var contents contentModes
+	fs.StringVar(&contents.stdin, "stdin", "", "")
+	fs.BoolVar(&contents.fromTar, "from-tar", false, "")
 	sources, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
+	}
+	if contents.on() {
+		if err := contents.alone(fs); err != nil {
+			return err
+		}
+		return contents.run(env, sources)
 	}
 	if len(sources) == 0 && len(listed.files) == 0 && len(why) == 0 {
 		return tool.Usagef("no path given")

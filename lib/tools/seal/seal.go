@@ -124,6 +124,10 @@ func refuse(stdout interface{ Write([]byte) (int, error) }, env *tool.Env, err e
 // errStream is what is wrong with a content stream that cannot be sealed.
 var errStream = errors.New("not a tree that can be restored")
 
+// errUncut is a stream from pv-scan --stdin, pv-chunk --plain and the like:
+// sealed as it is, it would share nothing with other backups.
+var errUncut = errors.New("an uncut content stream")
+
 func sources(roots []rec.Root) (paths []string) {
 	for _, r := range roots {
 		p := strings.TrimSuffix(r.Dir, "/") + "/" + r.Path

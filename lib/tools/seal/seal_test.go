@@ -325,3 +325,14 @@ func TestLargeTree(t *testing.T) {
 		t.Fatal(err, n.entries)
 	}
 }
+
+// What was not cut under a key is not sealed: it would share nothing with other
+// backups.
+func TestUncut(t *testing.T) {
+	h := head()
+	h.Chunker = nil
+	_, stderr, status := seal(streamOf(t, h, dir("a"), &rec.Cut{}, &rec.End{}), writeKey()...)
+	if status != 1 || !strings.Contains(stderr, "an uncut content stream") || !strings.Contains(stderr, "put pv-chunk -k KEY before pv-seal") {
+		t.Errorf("%d %s", status, stderr)
+	}
+}

@@ -78,6 +78,9 @@ func (s *sealer) run(workers int) (err error) {
 	if s.head, err = s.in.Head(); err != nil {
 		return err
 	}
+	if s.head.Chunker == nil {
+		return s.in.Wrap(fmt.Errorf("%w: it was not cut under a key: put pv-chunk -k KEY before pv-seal", errUncut))
+	}
 	s.tree.Begins = s.bounds(rec.Paths(s.head.Roots)).IndexBegins
 	if err := s.out.Write(&rec.Head{Kind: rec.Sealed, Order: rec.Up, Base: s.head.Base}); err != nil {
 		return err

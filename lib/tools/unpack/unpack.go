@@ -106,6 +106,8 @@ var modes = []*mode{
 	{dir: true, picks: true, parents: true, strips: true, owns: true, places: true, run: restore},
 	{flag: "list", meta: true, picks: true, run: list},
 	{flag: "verify", picks: true, run: verify},
+	{flag: "cat", picks: true, run: cat},
+	{flag: "stream", picks: true, parents: true, strips: true, run: contents},
 	{flag: "snapshots", meta: true},
 }
 
