@@ -38,9 +38,10 @@ quote() {
 }
 
 # options ARGUMENT…: read the options in front; "taken" says how many words they
-# are. Those in $own, which have an argument, are gathered in $words, quoted.
+# are. Those in $own, which have an argument, are gathered in $words, quoted; those
+# in $bare, which have none, in $flags.
 options() {
-	own=" ${own:-} " words='' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
+	own=" ${own:-} " bare=" ${bare:-} " flags='' words='' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
 	while [ $# -gt 0 ]; do
 		case $1 in
 		-h | --help)
@@ -53,6 +54,13 @@ options() {
 			break
 			;;
 		-?*)
+			case $bare in
+			*" $1 "*)
+				flags="$flags $1"
+				shift
+				continue
+				;;
+			esac
 			case " -r -k $own " in *" $1 "*) ;; *) bad "unknown option $1" ;; esac
 			[ $# -ge 2 ] || bad "$1 needs an argument"
 			case $1 in

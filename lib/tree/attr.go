@@ -221,7 +221,7 @@ func attributesAt(open func(dirfd int, path string, flags int) (int, error), dir
 	case rec.File:
 		fd, err = openLeased(open, dirfd, path)
 	case rec.Dir:
-		fd, err = quietly(open, dirfd, path, openDir)
+		fd, err = openInPlace(open, dirfd, path)
 	default:
 		fd, err = open(dirfd, path, openPath)
 	}
@@ -234,4 +234,15 @@ func attributesAt(open func(dirfd int, path string, flags int) (int, error), dir
 	}
 	xs, err = pathInode(fd).xattrs()
 	return xs, 0, err
+}
+
+// openInPlace opens a directory by its place first: opened by its name, it would
+// be mounted where something waits for that.
+func openInPlace(open func(dirfd int, path string, flags int) (int, error), dirfd int, path string) (int, error) {
+	place, err := open(dirfd, path, openPath)
+	if err != nil {
+		return -1, err
+	}
+	defer closeFD(place)
+	return quietly(openAt, place, ".", openDir)
 }

@@ -28,6 +28,13 @@ const maxLinks = 40
 // would be stored under the same path, or have a stored parent in common, but
 // are found in different directories, are ErrMixed.
 func Resolve(dir string, sources []string, note func(source, stored string)) ([]rec.Root, error) {
+	roots, err := ResolveAll(dir, sources, note)
+	return outermost(roots), err
+}
+
+// ResolveAll is Resolve, but for sources below other sources: they stay, for a
+// walk of one file system each.
+func ResolveAll(dir string, sources []string, note func(source, stored string)) ([]rec.Root, error) {
 	start, err := startDir(dir)
 	if err != nil {
 		return nil, err
@@ -173,7 +180,7 @@ func physical(path string) (string, int, error) {
 	return "/" + strings.Join(names, "/"), fd, nil
 }
 
-// merge puts roots into path order and leaves out those below others.
+// merge puts roots into path order, each of them once.
 func merge(roots []rec.Root) ([]rec.Root, error) {
 	slices.SortFunc(roots, func(a, b rec.Root) int {
 		if c := rec.ComparePaths(a.Path, b.Path); c != 0 {
@@ -181,20 +188,27 @@ func merge(roots []rec.Root) ([]rec.Root, error) {
 		}
 		return strings.Compare(a.Dir, b.Dir)
 	})
-	var out []rec.Root
-	for _, r := range roots {
-		if len(out) > 0 {
-			last := out[len(out)-1]
-			if r.Dir != last.Dir && (last.Path == "" || top(r.Path) == top(last.Path)) {
-				return nil, mixed(last, r)
-			}
-			if rec.Below(r.Path, last.Path) {
-				continue
-			}
+	roots = slices.Compact(roots)
+	for i, up := 1, 0; i < len(roots); i++ {
+		r, last := roots[i], roots[up]
+		if r.Dir != last.Dir && (last.Path == "" || top(r.Path) == top(last.Path)) {
+			return nil, mixed(last, r)
 		}
-		out = append(out, r)
+		if !rec.Below(r.Path, last.Path) {
+			up = i
+		}
 	}
-	return out, nil
+	return roots, nil
+}
+
+// outermost leaves out the roots that are below others.
+func outermost(roots []rec.Root) (out []rec.Root) {
+	for _, r := range roots {
+		if n := len(out); n == 0 || !rec.Below(r.Path, out[n-1].Path) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // top returns the first name of a path.

@@ -310,7 +310,7 @@ func TestWalkStops(t *testing.T) {
 }
 
 func TestHardLinkReused(t *testing.T) {
-	l := links{}
+	l := newLinks(false)
 	a := &Stat{Type: rec.File, Ino: 1, Dev: 2, Links: 3, BTime: rec.Time{Sec: 1}}
 	b := &Stat{Type: rec.File, Ino: 1, Dev: 2, Links: 2, BTime: rec.Time{Sec: 2}}
 	for i, c := range []struct {

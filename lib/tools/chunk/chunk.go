@@ -90,7 +90,12 @@ func run(env *tool.Env, keyFile string, in *rec.Reader, out *rec.Writer) error {
 		return err
 	}
 	defer src.Close()
-	head.Kind = rec.Content
+	if head.Follow {
+		if err := src.Follow(); err != nil {
+			return err
+		}
+	}
+	head.Kind, head.Follow = rec.Content, false
 	p := cdc.Default
 	head.Chunker = &rec.Chunker{Name: cdc.Name, Min: uint64(p.Min), Avg: uint64(p.Avg), Max: uint64(p.Max)}
 	if err := out.Write(head); err != nil {

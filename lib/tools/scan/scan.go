@@ -26,6 +26,13 @@ Contents are not read. An absolute PATH is stored without its leading "/".
   -C DIR    begin relative paths from DIR, not from the working directory
   --xattrs  read extended attributes and inode flags too, for a pipeline
             without pv-chunk, which reads them itself
+  -x, --one-file-system
+            stay on the file system of each PATH: where another begins there is
+            an empty directory. To have two of them: pv-scan -x / /home
+  --dereference
+            store what symbolic links point to in their place
+  --no-warn-links
+            do not name links that lead out of the backup
   -v, -q    say more, or only errors and warnings
 `
 
@@ -34,6 +41,11 @@ func Run(env *tool.Env) error {
 	fs := env.Flags()
 	dir := fs.String("C", "", "")
 	xattrs := fs.Bool("xattrs", false, "")
+	var o tree.Options
+	fs.BoolVar(&o.OneFileSystem, "x", false, "")
+	fs.BoolVar(&o.OneFileSystem, "one-file-system", false, "")
+	fs.BoolVar(&o.Follow, "dereference", false, "")
+	quiet := fs.Bool("no-warn-links", false, "")
 	sources, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
@@ -46,7 +58,11 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	s := &scan{env: env, w: rec.NewWriter(out)}
-	roots, err := tree.Resolve(*dir, sources, func(source, stored string) {
+	resolve := tree.Resolve
+	if o.OneFileSystem {
+		resolve = tree.ResolveAll // the walk of one need not come to the other
+	}
+	roots, err := resolve(*dir, sources, func(source, stored string) {
 		env.Notice("%s: a parent of it is a symbolic link: stored as %s", rec.Quote(source), rec.Quote(stored))
 	})
 	if errors.Is(err, tree.ErrMixed) {
@@ -58,7 +74,8 @@ func Run(env *tool.Env) error {
 	if n := headSize(roots); n > maxRoots {
 		return tool.Usagef("%d sources with %d bytes of paths are too many for a stream (%d): name the directories above them", len(roots), n, maxRoots)
 	}
-	return s.w.Close(env.Name, s.run(roots, *xattrs))
+	o.Attributes = *xattrs
+	return s.w.Close(env.Name, s.run(roots, o, !*quiet))
 }
 
 // maxRoots bounds the paths of the roots, so that the head keeps to its limit.
@@ -83,14 +100,23 @@ type scan struct {
 	files, bytes atomic.Uint64
 }
 
-func (s *scan) run(roots []rec.Root, xattrs bool) error {
-	if err := s.w.Write(head(roots)); err != nil {
+func (s *scan) run(roots []rec.Root, o tree.Options, warnLinks bool) error {
+	h := head(roots)
+	h.Follow = o.Follow
+	if err := s.w.Write(h); err != nil {
 		return err
 	}
 	s.w.Tick(nil, func() (uint64, uint64) { return s.files.Load(), s.bytes.Load() })
-	if err := tree.Walk(roots, tree.Options{Attributes: xattrs, Report: s}, s.visit); err != nil {
+	leads, mounts := newLeads(s.env), &mounts{env: s.env}
+	o.Report, o.Mounted = s, mounts.add
+	if warnLinks {
+		o.Links = leads
+	}
+	if err := tree.Walk(roots, o, s.visit); err != nil {
 		return err
 	}
+	leads.end()
+	mounts.end()
 	if s.failed != nil {
 		return s.failed
 	}
