@@ -22,6 +22,7 @@ const (
 	crypto   = "golang.org/x/crypto"
 	sys      = "golang.org/x/sys"
 	scripts  = "github.com/rogpeppe/go-internal"
+	globs    = "github.com/bmatcuk/doublestar/v4"
 )
 
 // allowed is what each package may import of ours (without "preserve/lib/") and
@@ -40,6 +41,7 @@ var allowed = []struct {
 	{0, "durable", []string{sys}},
 	{0, "cdc", nil},
 	{0, "bounds", nil},
+	{0, "pattern", []string{globs}},
 	{1, "rec", []string{"id", "wire"}},
 	{1, "key", []string{"durable"}},
 	{2, "pack", []string{"id", "rec", "wire"}},

@@ -64,7 +64,7 @@ func (a *ahead) after(took time.Duration, l *level) {
 		return
 	}
 	for i := len(l.batch) - 1; i >= 0; i-- {
-		if b := &l.batch[i]; b.err == nil && b.st.Type == rec.Dir && !a.skip(&b.st) {
+		if b := &l.batch[i]; b.err == nil && !b.out && b.st.Type == rec.Dir && !a.skip(&b.st) {
 			a.todo = append(a.todo, join(l.path, l.name(b.index)))
 		}
 	}

@@ -114,6 +114,10 @@ func (w *walker) through(dirfd int, path, name string, top bool) (kept bool, err
 		w.Report.Warn(path, fmt.Errorf("points to %s, %w: stored as a link", rec.Quote(w.e.Target), err))
 		return true, nil
 	}
+	if !top && w.Choose != nil && !w.Choose.Take(path, &st) {
+		w.out.leftOut(path)
+		return false, nil
+	}
 	st.entry(&w.e)
 	w.e.Path = path
 	if st.Type == rec.Dir {

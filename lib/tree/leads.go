@@ -41,40 +41,35 @@ const (
 // when the walk has ended.
 type leads struct {
 	tell  LinkReporter // or nil: then nothing is done
-	roots []located    // in order of place, none below another
-	named map[string]bool
-	dir   string // where paths begin from now
+	roots []rec.Root   // in path order
+	dirs  []string     // of the roots, each once
+	dir   string       // where paths begin from now
 	seed  maphash.Seed
 	gone  map[uint64]struct{} // hashes of the paths of what was left out
 	later []forward
 	size  int // of later
 }
 
-// A located root is at a place: its absolute path without the leading "/".
-type located struct {
-	place string
-	root  rec.Root
-}
-
 // A forward link points to a path that the walk has not come to.
 type forward struct{ path, target, place, to string }
 
 func newLeads(roots []rec.Root, tell LinkReporter) *leads {
-	l := &leads{tell: tell, named: map[string]bool{}, seed: maphash.MakeSeed(), gone: map[uint64]struct{}{}}
+	l := &leads{tell: tell, roots: roots, seed: maphash.MakeSeed(), gone: map[uint64]struct{}{}}
 	for _, r := range roots {
-		l.named[r.Path] = true
-		l.roots = append(l.roots, located{path.Join(r.Dir, r.Path)[1:], r})
-	}
-	slices.SortFunc(l.roots, func(a, b located) int { return rec.ComparePaths(a.place, b.place) })
-	n := 0
-	for _, r := range l.roots {
-		if n == 0 || !rec.Below(r.place, l.roots[n-1].place) {
-			l.roots[n] = r
-			n++
+		if !slices.Contains(l.dirs, r.Dir) {
+			l.dirs = append(l.dirs, r.Dir)
 		}
 	}
-	l.roots = l.roots[:n]
 	return l
+}
+
+// root returns the root of that path.
+func (l *leads) root(path string) (r rec.Root, ok bool) {
+	i, ok := slices.BinarySearchFunc(l.roots, path, func(r rec.Root, p string) int { return rec.ComparePaths(r.Path, p) })
+	if ok {
+		r = l.roots[i]
+	}
+	return r, ok
 }
 
 // link judges a symbolic link in the directory dirfd that is an entry.
@@ -99,21 +94,24 @@ func (l *leads) link(dirfd int, from, target string) {
 	}
 }
 
-// path returns what a place is stored as, if it is at or below a root.
+// path returns what a place, an absolute path without its leading "/", is stored
+// as, if it is at or below a root.
 func (l *leads) path(place string) (path string, inside bool) {
-	i, found := slices.BinarySearchFunc(l.roots, place, func(r located, p string) int { return rec.ComparePaths(r.place, p) })
-	if !found {
-		i--
+	for _, dir := range l.dirs {
+		if dir = dir[1:]; !rec.Below(place, dir) {
+			continue
+		}
+		path := strings.TrimPrefix(place[len(dir):], "/")
+		for up := path; ; up = rec.Parent(up) {
+			if r, ok := l.root(up); ok && r.Dir[1:] == dir {
+				return path, true
+			}
+			if up == "" {
+				break
+			}
+		}
 	}
-	if i < 0 || !rec.Below(place, l.roots[i].place) {
-		return "", false
-	}
-	r := l.roots[i]
-	below := strings.TrimPrefix(place[len(r.place):], "/")
-	if below == "" {
-		return r.root.Path, true
-	}
-	return join(r.root.Path, below), true
+	return "", false
 }
 
 // leftOut says that what is stored under a path, or below it, is left out. Roots
@@ -130,7 +128,7 @@ func (l *leads) left(path string) bool {
 		if _, gone := l.gone[maphash.String(l.seed, path)]; gone {
 			return true
 		}
-		if path == "" || l.named[path] {
+		if _, named := l.root(path); named || path == "" {
 			break
 		}
 		path = rec.Parent(path)

@@ -118,6 +118,48 @@ func TestNamesOutside(t *testing.T) {
 	}
 }
 
+// TestLeadsLeftOut: what a Chooser leaves out is not there for links, wherever they
+// come in the walk.
+func TestLeadsLeftOut(t *testing.T) {
+	dir := tmp(t)
+	for _, f := range []string{"m/x", "m/y", "n/in/x", "n/out/x", "n/out/y"} {
+		write(t, filepath.Join(dir, f), "")
+	}
+	for _, l := range []string{"a", "z"} {
+		for name, target := range map[string]string{"x": "m/x", "y": "m/y", "in": "n/in/x", "out": "n/out", "deep": "n/out/x", "none": "n/out/none"} {
+			symlink(t, target, filepath.Join(dir, l+name))
+		}
+	}
+	c := chosen{take: func(p string, _ *Stat) bool { return p != "m/x" }, enter: func(d *Dir) []string {
+		if d.Path == "n" {
+			return []string{"in"}
+		}
+		return nil
+	}}
+	var h heard
+	must(t, Walk([]rec.Root{{Dir: dir}}, Options{Choose: c, Report: &told{}, Links: &h}, func(*rec.Entry) error { return nil }))
+	var got []string
+	for _, l := range h.links {
+		link, _, _ := strings.Cut(l, " ")
+		got = append(got, link)
+	}
+	if want := []string{"zdeep", "zout", "zx", "adeep", "aout", "ax"}; !slices.Equal(got, want) {
+		t.Errorf("%q", h.links)
+	}
+}
+
+// TestFollowChosen asks about what a link leads to, not only about the link.
+func TestFollowChosen(t *testing.T) {
+	top := tmp(t)
+	write(t, filepath.Join(top, "far/f"), "")
+	symlink(t, "../far", filepath.Join(top, "src/l"))
+	c := chosen{take: func(_ string, st *Stat) bool { return st.Type != rec.Dir }}
+	es := walkWith(t, []rec.Root{{Dir: top, Path: "src"}}, Options{Follow: true, Choose: c, Report: &told{}})
+	if got := paths(es); !slices.Equal(got, []string{"src"}) {
+		t.Errorf("%q", got)
+	}
+}
+
 // TestLinksHeld bounds the names that are kept.
 func TestLinksHeld(t *testing.T) {
 	l := newLinks(true)

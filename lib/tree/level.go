@@ -40,6 +40,9 @@ type child struct {
 	index int
 	st    Stat
 	err   error
+	// With a Chooser: the path, and whether it does not take it.
+	path string
+	out  bool
 }
 
 func (l *level) bytes(d dirent) []byte { return l.names[d.at : d.at+d.n] }

@@ -29,7 +29,14 @@ func TestInnerRoots(t *testing.T) {
 	for _, f := range []string{"a/b/c/d", "a/b/e", "a/x", "b"} {
 		write(t, filepath.Join(dir, f), "")
 	}
-	roots, err := ResolveAll(dir, []string{"a/b/c", "a", "a/b", "b", "a/b/c/d", "a"}, nil)
+	r, err := NewResolver(dir)
+	must(t, err)
+	r.Inner = true
+	for _, source := range []string{"a/b/c", "a", "a/b", "b", "a/b/c/d", "a"} {
+		_, _, err := r.Add(source)
+		must(t, err)
+	}
+	roots, err := r.Roots()
 	must(t, err)
 	if want := []string{"a", "a/b", "a/b/c", "a/b/c/d", "b"}; !slices.Equal(rec.Paths(roots), want) {
 		t.Fatalf("%v", roots)

@@ -28,29 +28,56 @@ const maxLinks = 40
 // would be stored under the same path, or have a stored parent in common, but
 // are found in different directories, are ErrMixed.
 func Resolve(dir string, sources []string, note func(source, stored string)) ([]rec.Root, error) {
-	roots, err := ResolveAll(dir, sources, note)
-	return outermost(roots), err
-}
-
-// ResolveAll is Resolve, but for sources below other sources: they stay, for a
-// walk of one file system each.
-func ResolveAll(dir string, sources []string, note func(source, stored string)) ([]rec.Root, error) {
-	start, err := startDir(dir)
+	r, err := NewResolver(dir)
 	if err != nil {
 		return nil, err
 	}
-	var roots []rec.Root
 	for _, source := range sources {
-		root, plain, err := resolve(start, source)
+		root, plain, err := r.Add(source)
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", rec.Quote(source), err)
 		}
 		if !plain && note != nil {
 			note(source, root.Path)
 		}
-		roots = append(roots, root)
 	}
-	return merge(roots)
+	return r.Roots()
+}
+
+// A Resolver does what Resolve does with one source after the other, for lists of
+// them that may name what does not exist.
+type Resolver struct {
+	// Inner keeps sources below other sources, for a walk of one file system each.
+	Inner bool
+	start string
+	roots []rec.Root
+}
+
+// NewResolver begins with no source.
+func NewResolver(dir string) (*Resolver, error) {
+	start, err := startDir(dir)
+	return &Resolver{start: start}, err
+}
+
+// Add resolves a source, and keeps its root if there is no error. The source is
+// plain if it is stored under the path that its words say.
+func (r *Resolver) Add(source string) (root rec.Root, plain bool, err error) {
+	root, plain, err = resolve(r.start, source)
+	if err == nil {
+		r.roots = append(r.roots, root)
+	}
+	return root, plain, err
+}
+
+// Roots returns the roots as Resolve does, and forgets them.
+func (r *Resolver) Roots() ([]rec.Root, error) {
+	roots := r.roots
+	r.roots = nil
+	roots, err := merge(roots)
+	if !r.Inner {
+		roots = outermost(roots)
+	}
+	return roots, err
 }
 
 // startDir returns the physical path of the directory that relative sources

@@ -15,6 +15,8 @@ type Options struct {
 	// Attributes reads extended attributes and inode flags too. It opens every
 	// file.
 	Attributes bool
+	// Choose, if not nil, leaves things out.
+	Choose Chooser
 	// OneFileSystem keeps each root to the file system that it is on: to its mount,
 	// and on that to its device, which a btrfs subvolume has of its own. Where
 	// another begins, a directory is an entry without children; anything else, a
@@ -222,6 +224,10 @@ func (w *walker) entry(dirfd int, path, name string, st *Stat, top bool) error {
 			w.Report.Warn(path, ErrReplaced)
 			return nil
 		}
+		if !top && w.Choose != nil && !w.Choose.Take(path, st) {
+			w.out.leftOut(path)
+			return nil
+		}
 	}
 }
 
@@ -325,6 +331,7 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 		w.out.leftOut(path)
 		return false, nil
 	}
+	w.enter(l, fd)
 	return false, w.children(l)
 }
 
@@ -336,7 +343,11 @@ func (w *walker) children(l *level) error {
 			workers := w.ahead.workers(len(l.list) - at)
 			begun := time.Now()
 			at = l.stat(fd, at, workers)
-			w.ahead.after(time.Since(begun)*time.Duration(workers), l)
+			took := time.Since(begun)
+			if w.Choose != nil {
+				w.choose(l)
+			}
+			w.ahead.after(took*time.Duration(workers), l)
 		}
 		if Exhausted(err) {
 			return op("open directory "+rec.Quote(l.path)+" again", err)
@@ -347,7 +358,13 @@ func (w *walker) children(l *level) error {
 		}
 		for i := range l.batch {
 			b := &l.batch[i]
-			path := join(l.path, l.name(b.index))
+			if b.out {
+				continue
+			}
+			path := b.path
+			if w.Choose == nil {
+				path = join(l.path, l.name(b.index))
+			}
 			if b.err != nil {
 				w.gone(path, "stat", b.err)
 				continue

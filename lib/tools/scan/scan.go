@@ -4,6 +4,7 @@ package scan
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/user"
 	"strconv"
@@ -58,13 +59,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	s := &scan{env: env, w: rec.NewWriter(out)}
-	resolve := tree.Resolve
-	if o.OneFileSystem {
-		resolve = tree.ResolveAll // the walk of one need not come to the other
-	}
-	roots, err := resolve(*dir, sources, func(source, stored string) {
-		env.Notice("%s: a parent of it is a symbolic link: stored as %s", rec.Quote(source), rec.Quote(stored))
-	})
+	roots, err := s.roots(*dir, sources, o.OneFileSystem)
 	if errors.Is(err, tree.ErrMixed) {
 		return tool.Usagef("%s: name them from one directory, with -C", err)
 	}
@@ -76,6 +71,26 @@ func Run(env *tool.Env) error {
 	}
 	o.Attributes = *xattrs
 	return s.w.Close(env.Name, s.run(roots, o, !*quiet))
+}
+
+// roots turns the sources into roots. With inner, those below others stay: a walk
+// of one file system need not come from one to the other.
+func (s *scan) roots(dir string, sources []string, inner bool) ([]rec.Root, error) {
+	r, err := tree.NewResolver(dir)
+	if err != nil {
+		return nil, err
+	}
+	r.Inner = inner
+	for _, source := range sources {
+		root, plain, err := r.Add(source)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", rec.Quote(source), err)
+		}
+		if !plain {
+			s.env.Notice("%s: a parent of it is a symbolic link: stored as %s", rec.Quote(source), rec.Quote(root.Path))
+		}
+	}
+	return r.Roots()
 }
 
 // maxRoots bounds the paths of the roots, so that the head keeps to its limit.
