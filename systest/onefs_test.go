@@ -68,7 +68,8 @@ func TestOneFileSystem(t *testing.T) {
 }
 
 // TestOneFileSystemTold: the places are named, the status is 0, and a restore has
-// empty directories there, with the metadata of what was mounted.
+// empty directories there, with the metadata of what was mounted, and what else was
+// asked for.
 func TestOneFileSystemTold(t *testing.T) {
 	b := newBench(t)
 	b.need(true, "unshare", "mount", "jq")
@@ -77,7 +78,7 @@ func TestOneFileSystemTold(t *testing.T) {
 		pv-scan -x src >tree
 		pv-scan -v -x src | pv-chunk -k write.key >content
 		echo dereferenced; pv-scan -x --dereference src | listed
-		pv-backup --one-file-system -r repo -k write.key src
+		pv-backup --one-file-system -r repo -k write.key src src/tmp/deep
 		cd /; PV_KEY=` + b.path("read.key") + ` pv-restore -r ` + b.path("repo") + ` latest ` + b.path("out"))
 	for _, want := range []string{
 		"pv-scan: other file systems, left out: src/bind, src/bindself, src/file, src/tmp\n",
@@ -90,7 +91,7 @@ func TestOneFileSystemTold(t *testing.T) {
 			t.Errorf("not said: %q in\n%s", want, told)
 		}
 	}
-	if got := b.ok("cd out/src && find . | sort | paste -s -d ' ' - && stat -c %a tmp"); got != ". ./bind ./bindself ./d ./d/a ./tmp ./to-other ./z ./z/z\n750" {
+	if got := b.ok("cd out/src && find . | sort | paste -s -d ' ' - && stat -c %a tmp"); got != ". ./bind ./bindself ./d ./d/a ./tmp ./tmp/deep ./tmp/deep/er ./tmp/deep/er/c ./to-other ./z ./z/z\n750" {
 		t.Errorf("restored: %s", got)
 	}
 }

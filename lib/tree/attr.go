@@ -244,5 +244,9 @@ func openInPlace(open func(dirfd int, path string, flags int) (int, error), dirf
 		return -1, err
 	}
 	defer closeFD(place)
-	return quietly(openAt, place, ".", openDir)
+	fd, err := quietly(openAt, place, ".", openDir)
+	if err == unix.EACCES { // it can be read, but not searched
+		fd, err = quietly(open, dirfd, path, openDir)
+	}
+	return fd, err
 }

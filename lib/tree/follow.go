@@ -135,7 +135,10 @@ func (w *walker) through(dirfd int, path, name string, top bool) (kept bool, err
 func (w *walker) jump(fd int, path string, top bool, above []inodeID) error {
 	w.jumps = append(w.jumps, jump{above, w.links})
 	w.links = newLinks(false)
-	_, err := w.dir(fd, path, ".", top)
+	again, err := w.dir(fd, path, ".", top)
+	if again && err == nil {
+		w.Report.Warn(path, ErrReplaced)
+	}
 	last := len(w.jumps) - 1
 	w.links = w.jumps[last].links
 	w.jumps = w.jumps[:last]
@@ -191,12 +194,13 @@ func climb(dirfd int) ([]inodeID, error) {
 // openPlace opens for reading the regular file or directory that a descriptor
 // names the place of, and nothing else.
 func openPlace(place int, typ rec.Type) (int, error) {
-	if typ == rec.Dir {
-		return quietly(openAt, place, ".", openDir)
-	}
 	// The last name is a link of /proc that leads to the file itself.
 	path := "/proc/self/fd/" + strconv.Itoa(place)
-	fd, err := quietly(openAt, unix.AT_FDCWD, path, openFile&^unix.O_NOFOLLOW)
+	flags := openFile
+	if typ == rec.Dir {
+		flags = openDir
+	}
+	fd, err := quietly(openAt, unix.AT_FDCWD, path, flags&^unix.O_NOFOLLOW)
 	if err == unix.EAGAIN { // see openLeased
 		fd, err = openAt(unix.AT_FDCWD, path, unix.O_RDONLY)
 	}
