@@ -238,7 +238,7 @@ func attributesAt(open func(dirfd int, path string, flags int) (int, error), dir
 	case rec.File:
 		fd, err = openLeased(open, dirfd, path)
 	case rec.Dir:
-		fd, err = quietly(open, dirfd, path, openDir)
+		fd, err = openInPlace(open, dirfd, path)
 	default:
 		fd, err = open(dirfd, path, openPath)
 	}
@@ -251,4 +251,19 @@ func attributesAt(open func(dirfd int, path string, flags int) (int, error), dir
 	}
 	xs, err = pathInode(fd).xattrs()
 	return xs, 0, err
+}
+
+// openInPlace opens a directory by its place first: opened by its name, it would
+// be mounted where something waits for that.
+func openInPlace(open func(dirfd int, path string, flags int) (int, error), dirfd int, path string) (int, error) {
+	place, err := open(dirfd, path, openPath)
+	if err != nil {
+		return -1, err
+	}
+	defer closeFD(place)
+	fd, err := quietly(openAt, place, ".", openDir)
+	if err == unix.EACCES { // it can be read, but not searched
+		fd, err = quietly(open, dirfd, path, openDir)
+	}
+	return fd, err
 }

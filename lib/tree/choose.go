@@ -13,7 +13,7 @@ type Chooser interface {
 	// Take says whether a name below a root becomes an entry. What is below a
 	// directory that does not is not looked at either. It is asked of the names in
 	// a directory before the first of them is an entry, and again of one that was
-	// replaced meanwhile; not of roots and their parents.
+	// replaced meanwhile, or of what a link leads to that is followed; not of roots and their parents.
 	Take(path string, st *Stat) bool
 	// Enter says what a walk sees of a directory whose entry it has visited: names
 	// of it, or all if they are nil. It is asked of roots too.
@@ -57,6 +57,9 @@ func (w *walker) choose(l *level) {
 		c := &l.batch[i]
 		c.path = join(l.path, l.name(c.index))
 		c.out = c.err == nil && !w.Choose.Take(c.path, &c.st)
+		if c.out {
+			w.out.leftOut(c.path)
+		}
 	}
 }
 
@@ -69,5 +72,11 @@ func (w *walker) enter(l *level, fd int) {
 	if names == nil {
 		return
 	}
-	l.list = slices.DeleteFunc(l.list, func(d dirent) bool { return !slices.Contains(names, string(l.bytes(d))) })
+	l.list = slices.DeleteFunc(l.list, func(d dirent) bool {
+		if slices.Contains(names, string(l.bytes(d))) {
+			return false
+		}
+		w.out.leftOut(join(l.path, string(l.bytes(d))))
+		return true
+	})
 }

@@ -9,8 +9,6 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
-
-	"preserve/lib/rec"
 )
 
 // batchSize is how many entries of one directory are looked at before the
@@ -192,7 +190,11 @@ func (w *walker) fd(l *level) (int, error) {
 	if l.fd >= 0 {
 		return l.fd, nil
 	}
-	fd, err := quietly(openBeneath, w.rootfd, l.path, openDir)
+	open, flags := openBeneath, openDir
+	if w.Follow {
+		open, flags = openFollow, openDir&^unix.O_NOFOLLOW
+	}
+	fd, err := quietly(open, w.rootfd, l.path, flags)
 	var st Stat
 	if err == nil {
 		err = statAt(fd, "", &st)
@@ -208,32 +210,4 @@ func (w *walker) fd(l *level) (int, error) {
 	}
 	w.opened(l, fd)
 	return fd, nil
-}
-
-// links are the files with several names of which not all were met.
-type links map[inodeID]*linked
-
-type inodeID struct{ dev, ino uint64 }
-
-type linked struct {
-	leader string
-	left   uint32
-	typ    rec.Type
-	btime  rec.Time
-}
-
-// seen returns the first name of the file that is now met under path too, or ""
-// if this is the first. A number that was given to another file meanwhile is
-// known by the file's type and birth.
-func (l links) seen(path string, st *Stat) string {
-	key := inodeID{st.Dev, st.Ino}
-	f := l[key]
-	if f == nil || f.typ != st.Type || f.btime != st.BTime {
-		l[key] = &linked{path, st.Links - 1, st.Type, st.BTime}
-		return ""
-	}
-	if f.left--; f.left == 0 {
-		delete(l, key)
-	}
-	return f.leader
 }

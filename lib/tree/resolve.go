@@ -47,6 +47,8 @@ func Resolve(dir string, sources []string, note func(source, stored string)) ([]
 // A Resolver does what Resolve does with one source after the other, for lists of
 // them that may name what does not exist.
 type Resolver struct {
+	// Inner keeps sources below other sources, for a walk of one file system each.
+	Inner bool
 	start string
 	roots []rec.Root
 }
@@ -71,7 +73,11 @@ func (r *Resolver) Add(source string) (root rec.Root, plain bool, err error) {
 func (r *Resolver) Roots() ([]rec.Root, error) {
 	roots := r.roots
 	r.roots = nil
-	return merge(roots)
+	roots, err := merge(roots)
+	if !r.Inner {
+		roots = outermost(roots)
+	}
+	return roots, err
 }
 
 // startDir returns the physical path of the directory that relative sources
@@ -201,7 +207,7 @@ func physical(path string) (string, int, error) {
 	return "/" + strings.Join(names, "/"), fd, nil
 }
 
-// merge puts roots into path order and leaves out those below others.
+// merge puts roots into path order, each of them once.
 func merge(roots []rec.Root) ([]rec.Root, error) {
 	slices.SortFunc(roots, func(a, b rec.Root) int {
 		if c := rec.ComparePaths(a.Path, b.Path); c != 0 {
@@ -209,20 +215,27 @@ func merge(roots []rec.Root) ([]rec.Root, error) {
 		}
 		return strings.Compare(a.Dir, b.Dir)
 	})
-	var out []rec.Root
-	for _, r := range roots {
-		if len(out) > 0 {
-			last := out[len(out)-1]
-			if r.Dir != last.Dir && (last.Path == "" || top(r.Path) == top(last.Path)) {
-				return nil, mixed(last, r)
-			}
-			if rec.Below(r.Path, last.Path) {
-				continue
-			}
+	roots = slices.Compact(roots)
+	for i, up := 1, 0; i < len(roots); i++ {
+		r, last := roots[i], roots[up]
+		if r.Dir != last.Dir && (last.Path == "" || top(r.Path) == top(last.Path)) {
+			return nil, mixed(last, r)
 		}
-		out = append(out, r)
+		if !rec.Below(r.Path, last.Path) {
+			up = i
+		}
 	}
-	return out, nil
+	return roots, nil
+}
+
+// outermost leaves out the roots that are below others.
+func outermost(roots []rec.Root) (out []rec.Root) {
+	for _, r := range roots {
+		if n := len(out); n == 0 || !rec.Below(r.Path, out[n-1].Path) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // top returns the first name of a path.

@@ -50,6 +50,8 @@ func (s *scan) roots(dir string, sources []string, l *lists) ([]rec.Root, error)
 	if err != nil {
 		return nil, err
 	}
+	// A walk of one file system need not come from a source to one below it.
+	r.Inner = s.o.OneFileSystem
 	s.named = map[string]bool{}
 	for _, source := range sources {
 		root, plain, err := r.Add(source)

@@ -30,6 +30,13 @@ Contents are not read. An absolute PATH is stored without its leading "/".
   -C DIR    begin relative paths from DIR, not from the working directory
   --xattrs  read extended attributes and inode flags too, for a pipeline
             without pv-chunk, which reads them itself
+  -x, --one-file-system
+            stay on the file system of each PATH: where another begins there is
+            an empty directory. To have two of them: pv-scan -x / /home
+  --dereference
+            store what symbolic links point to in their place
+  --no-warn-links
+            do not name links that lead out of the backup
   -v, -q    say more, or only errors and warnings
 
 What to leave out; all of it is optional. PATTERN is as in .gitignore: "*.o" is a
@@ -74,6 +81,11 @@ func Run(env *tool.Env) error {
 	var contents contentModes
 	fs.StringVar(&contents.stdin, "stdin", "", "")
 	fs.BoolVar(&contents.fromTar, "from-tar", false, "")
+	var o tree.Options
+	fs.BoolVar(&o.OneFileSystem, "x", false, "")
+	fs.BoolVar(&o.OneFileSystem, "one-file-system", false, "")
+	fs.BoolVar(&o.Follow, "dereference", false, "")
+	quiet := fs.Bool("no-warn-links", false, "")
 	sources, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
@@ -90,7 +102,7 @@ func Run(env *tool.Env) error {
 	if listed.nul && len(listed.files) == 0 {
 		return tool.Usagef("--from0 says how the paths of --files-from end, which is missing")
 	}
-	s := &scan{env: env, selection: selection}
+	s := &scan{env: env, selection: selection, o: o}
 	if len(why) > 0 {
 		return s.explain(*dir, why, sources, listed)
 	}
@@ -111,13 +123,15 @@ func Run(env *tool.Env) error {
 	if err != nil {
 		return err
 	}
-	return s.w.Close(env.Name, s.run(roots, heads, *xattrs))
+	s.o.Attributes = *xattrs
+	return s.w.Close(env.Name, s.run(roots, heads, !*quiet))
 }
 
 // A scan is one run. It is the walk's Reporter.
 type scan struct {
 	env    *tool.Env
-	w      *rec.Writer // nil if there is no stream
+	w      *rec.Writer  // nil if there is no stream
+	o      tree.Options // what the flags say of the walk
 	owners tree.Owners
 	end    rec.End
 	failed error // to write a note
@@ -143,14 +157,24 @@ func (s *scan) prepare(dir string, sources []string, listed *lists) ([]rec.Root,
 }
 
 // run writes the stream of the roots; heads are what its head says of them.
-func (s *scan) run(roots, heads []rec.Root, xattrs bool) error {
-	if err := s.w.Write(head(heads)); err != nil {
+func (s *scan) run(roots, heads []rec.Root, warnLinks bool) error {
+	h := head(heads)
+	h.Follow = s.o.Follow
+	if err := s.w.Write(h); err != nil {
 		return err
 	}
 	s.w.Tick(nil, func() (uint64, uint64) { return s.files.Load(), s.bytes.Load() })
-	if err := tree.Walk(roots, tree.Options{Attributes: xattrs, Choose: s.selection.chooser(), Report: s}, s.visit); err != nil {
+	leads, mounts := newLeads(s.env), &mounts{env: s.env}
+	o := s.o
+	o.Choose, o.Report, o.Mounted = s.selection.chooser(), s, mounts.add
+	if warnLinks {
+		o.Links = leads
+	}
+	if err := tree.Walk(roots, o, s.visit); err != nil {
 		return err
 	}
+	leads.end()
+	mounts.end()
 	if s.failed != nil {
 		return s.failed
 	}

@@ -103,7 +103,8 @@ func (s *scan) walkTo(root rec.Root, want string) (text string, in bool) {
 		t.leave(at, why.String())
 		return t.text, false
 	}
-	err = tree.Walk([]rec.Root{root}, tree.Options{Choose: t, Report: t}, func(e *rec.Entry) error {
+	o := tree.Options{Choose: t, Report: t, Mounted: t.mounted, OneFileSystem: s.o.OneFileSystem, Follow: s.o.Follow}
+	err = tree.Walk([]rec.Root{root}, o, func(e *rec.Entry) error {
 		if e.Path == want {
 			t.seen, t.dir = true, e.Type == rec.Dir
 		}
@@ -174,6 +175,14 @@ func (t *trail) Enter(d *tree.Dir) []string {
 		return []string{}
 	}
 	return []string{next}
+}
+
+// mounted hears of another file system: a directory there is taken, and nothing
+// in it.
+func (t *trail) mounted(path string, typ rec.Type) {
+	if path != t.want || typ != rec.Dir {
+		t.leave(path, "--one-file-system: another one begins there")
+	}
 }
 
 // Warn implements tree.Reporter.
