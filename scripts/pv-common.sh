@@ -43,9 +43,9 @@ quote() {
 
 # options ARGUMENT…: read the options in front; "taken" says how many words they
 # are. Those in $own, which have an argument, and those in $flags, which have none,
-# are gathered in $words, quoted.
+# are gathered in $words, quoted; the latter in $given, too.
 options() {
-	own=" ${own:-} " flags=" ${flags:-} " words='' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
+	own=" ${own:-} " flags=" ${flags:-} " words='' given=' ' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
 	while [ $# -gt 0 ]; do
 		case $1 in
 		-h | --help)
@@ -60,7 +60,7 @@ options() {
 		-?*)
 			case " -r -k $own $flags " in *" $1 "*) ;; *) bad "unknown option $1" ;; esac
 			case $flags in
-			*" $1 "*) words="$words $1" ;;
+			*" $1 "*) words="$words $1" given="$given$1 " ;;
 			*)
 				[ $# -ge 2 ] || bad "$1 needs an argument"
 				case $1 in
