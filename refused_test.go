@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -96,10 +97,13 @@ func oneLine(said string, status int) error {
 	return nil
 }
 
+// mark is the name of what a restore that did not end leaves for the next one.
+var mark = regexp.MustCompile(`/\.pv-tmp-[0-9a-f]{16}-0$`)
+
 // leftovers looks for temporary files.
 func leftovers(dir string) error {
 	err := filepath.WalkDir(dir, func(p string, _ fs.DirEntry, err error) error {
-		if err == nil && strings.Contains(p, ".pv-tmp-") {
+		if err == nil && strings.Contains(p, ".pv-tmp-") && !mark.MatchString(p) {
 			err = fmt.Errorf("%s was left behind", p)
 		}
 		return err

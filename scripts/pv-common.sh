@@ -43,10 +43,11 @@ quote() {
 
 # options ARGUMENT…: read the options in front; "taken" says how many words they
 # are. Those in $own, which have an argument, and those in $flags, which have none,
-# are gathered in $words, quoted; likewise those in $selects and $bare in $picks.
+# are gathered in $words, quoted; likewise those in $selects and $bare in $picks. Names
+# alone are in $given, with a blank on each side.
 options() {
 	own=" ${own:-} " flags=" ${flags:-} " selects=" ${selects:-} " bare=" ${bare:-} "
-	words='' picks='' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
+	words='' picks='' given=' ' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
 	while [ $# -gt 0 ]; do
 		case $1 in
 		-h | --help)
@@ -74,6 +75,7 @@ options() {
 
 # option NAME ARGUMENT…: read one option, for options.
 option() {
+	given="$given$1 "
 	case $flags in
 	*" $1 "*)
 		words="$words $1"

@@ -165,7 +165,7 @@ func (t *Target) enter(d *dir, st *Stat) error {
 	name := base(d.path)
 	var fd int
 	err := t.inDir(d.parent, func(pfd int) (err error) {
-		if fd, err = openAt(pfd, name, openDir); denied(err) && !t.planning() && openUp(pfd, name) {
+		if fd, err = t.openDir(pfd, name, openDir); denied(err) && !t.planning() && openUp(pfd, name) {
 			if fd, err = openAt(pfd, name, openDir); err == nil {
 				d.thawed, d.hadMode = true, st.Mode
 				d.hadFlags, _ = allFlags(fd) // without them there is nothing to give back

@@ -39,7 +39,7 @@ func (t *Target) meet(n *Node) (done bool, err error) {
 	var st Stat
 	switch err := statAt(dirfd, base(e.Path), &st); {
 	case errors.Is(err, unix.ENOENT):
-		return t.plan(n, nil)
+		return t.plan(n, dirfd, nil)
 	case err != nil:
 		return true, refused(e.Path, "look for what is there already", err)
 	}
@@ -51,7 +51,7 @@ func (t *Target) meet(n *Node) (done bool, err error) {
 		return true, nil
 	}
 	if st.Type == rec.Dir && !(t.into.Delete && !t.spare.Load()) {
-		if empty, err := isEmptyDir(dirfd, base(e.Path)); err != nil || !empty {
+		if empty, err := t.isEmptyDir(dirfd, base(e.Path)); err != nil || !empty {
 			return true, &Warning{e.Path, "create " + e.Type.String(), errTaken}
 		}
 	}
@@ -61,13 +61,13 @@ func (t *Target) meet(n *Node) (done bool, err error) {
 		}
 	}
 	n.old = &st
-	return t.plan(n, &st)
+	return t.plan(n, dirfd, &st)
 }
 
 func (t *Target) conflict() { t.mu.Lock(); t.counts.Conflicts++; t.mu.Unlock() }
 
-func isEmptyDir(dirfd int, name string) (bool, error) {
-	fd, err := openAt(dirfd, name, openDir)
+func (t *Target) isEmptyDir(dirfd int, name string) (bool, error) {
+	fd, err := t.openDir(dirfd, name, openDir)
 	if err != nil {
 		return false, err
 	}
@@ -264,7 +264,7 @@ func (m *meta) bring(st *Stat, d diff) error {
 // what differs.
 func (m *meta) align(st *Stat, d diff) error {
 	m.xattrs = slices.DeleteFunc(d.names, func(n string) bool { return !stale(n) })
-	m.flags = true
+	m.exact, m.flags = true, true
 	if d.had&(flagImmutable|flagAppend) != 0 {
 		d.flags = thawFD(m.in.fd) || d.flags // if it cannot be, what it forbids is named
 	}
@@ -298,7 +298,7 @@ func (m *meta) align(st *Stat, d diff) error {
 }
 
 // plan tells what would be made of a node. It is done if that is all.
-func (t *Target) plan(n *Node, st *Stat) (done bool, err error) {
+func (t *Target) plan(n *Node, dirfd int, st *Stat) (done bool, err error) {
 	if !t.planning() {
 		return false, nil
 	}
@@ -325,6 +325,12 @@ func (t *Target) plan(n *Node, st *Stat) (done bool, err error) {
 		t.did(Update, e.Path)
 	default:
 		t.did(Replace, e.Path)
+	}
+	if st != nil && st.Type == rec.Dir && t.into.Delete {
+		r := remover{t: t, d: n.dir}
+		if err := r.empty(dirfd, dirfd, e.Path, base(e.Path), 0); err != nil && err != errRemains {
+			t.report(e.Path, "remove the directory in its place", err)
+		}
 	}
 	return true, nil
 }

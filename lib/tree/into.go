@@ -184,6 +184,34 @@ func eachName(fd int, fn func(name string) error) error {
 	}
 }
 
+// list is eachName, for a plan in order and without a trace in the time of access.
+func (t *Target) list(fd int, fn func(name string) error) error {
+	if !t.planning() {
+		return eachName(fd, fn)
+	}
+	if _, err := unix.Seek(fd, 0, 0); err != nil {
+		return err
+	}
+	var l level
+	if err := l.read(fd, make([]byte, 32<<10)); err != nil {
+		return err
+	}
+	for i := range l.list {
+		if err := fn(l.name(i)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openDir opens a directory to list it and to work in it.
+func (t *Target) openDir(dirfd int, name string, flags int) (int, error) {
+	if t.planning() {
+		return quietly(openAt, dirfd, name, flags)
+	}
+	return openAt(dirfd, name, flags)
+}
+
 // errStop ends eachName early.
 var errStop = errors.New("stop")
 

@@ -24,6 +24,7 @@ type meta struct {
 	e       *rec.Entry
 	in      inode
 	xattrs  []string // that it may have already
+	exact   bool     // it has just these
 	flags   bool     // it may have inode flags already
 	coarse  bool     // its times may not be kept to the nanosecond
 	noOwner bool     // the owner could not be set
@@ -142,7 +143,7 @@ func (m *meta) lchown(uid, gid int) error {
 // thing got from the directory around it.
 func (m *meta) setXAttrs() error {
 	for _, name := range m.xattrs {
-		if name == xattrDefaultACL && m.e.Type != rec.Dir || m.e.Type == rec.Symlink {
+		if !m.exact && (name == xattrDefaultACL && m.e.Type != rec.Dir || m.e.Type == rec.Symlink) {
 			continue
 		}
 		if slices.ContainsFunc(m.e.XAttrs, func(x rec.XAttr) bool { return x.Name == name }) {

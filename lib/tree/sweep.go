@@ -41,7 +41,7 @@ func (t *Target) sweep(d *dir, fd int) {
 	var extra []string
 	slices.Sort(d.names)
 	r := remover{t: t, d: d}
-	err := eachName(fd, func(name string) error {
+	err := t.list(fd, func(name string) error {
 		_, known := slices.BinarySearch(d.names, maphash.String(nameSeed, name))
 		if known || strings.HasPrefix(name, t.prefix) || d.parent == nil && name == "lost+found" || d.parent == nil && slices.Contains(t.marks, name) {
 			return nil
@@ -178,7 +178,7 @@ func (r *remover) empty(top, dirfd int, path, name string, depth int) error {
 	if depth >= maxSweep {
 		return r.moveUp(top, dirfd, name)
 	}
-	fd, err := openForSweep(dirfd, name, r.t.planning())
+	fd, err := r.t.openForSweep(dirfd, name)
 	if err != nil {
 		return err
 	}
@@ -190,7 +190,7 @@ func (r *remover) empty(top, dirfd int, path, name string, depth int) error {
 		return errOurs
 	}
 	var remains error
-	err = eachName(fd, func(child string) error {
+	err = r.t.list(fd, func(child string) error {
 		err := r.remove(top, fd, join(path, child), child, depth+1)
 		if err != nil {
 			if err != errRemains {
@@ -224,9 +224,9 @@ var errMovedUp = errors.New("moved up")
 
 // openForSweep opens a directory whose content goes, though its mode may forbid
 // that to its owner.
-func openForSweep(dirfd int, name string, planning bool) (int, error) {
-	fd, err := openAt(dirfd, name, openDir)
-	if planning || err != nil && !denied(err) {
+func (t *Target) openForSweep(dirfd int, name string) (int, error) {
+	fd, err := t.openDir(dirfd, name, openDir)
+	if t.planning() || err != nil && !denied(err) {
 		return fd, err
 	}
 	if err == nil {

@@ -137,7 +137,7 @@ func (t *Target) openRoot(path string) (fd int, made bool, err error) {
 		made = err == nil
 	}
 	if err == nil || errors.Is(err, unix.EEXIST) {
-		if fd, err = openAt(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY); err == nil {
+		if fd, err = t.openDir(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY); err == nil {
 			return fd, made, nil
 		}
 		if err != unix.ENOENT || !t.planning() {
@@ -245,7 +245,7 @@ func (t *Target) Begin(e *rec.Entry) (*Node, error) {
 	}
 	n := &Node{t: t, dir: d, e: e}
 	if d.virtual {
-		_, err := t.plan(n, nil)
+		_, err := t.plan(n, -1, nil)
 		return nil, err
 	}
 	if d.old {
