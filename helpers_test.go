@@ -26,6 +26,7 @@ var helpers = map[string]func([]string) error{
 	"cutstream": cutstream,
 	"forge":     forge,   // forge_test.go
 	"refused":   refused, // refused_test.go
+	"spoil":     spoil,
 }
 
 // mktree DIR: one of everything that a tree can hold; what takes root only for
@@ -274,4 +275,34 @@ func cutstream(args []string) error {
 	}
 	_, _ = out.Write(s.Peek(1))
 	return out.Flush()
+}
+
+// spoil KIND: copies a sealed stream and turns over a bit in each blob of that
+// kind, with a checksum that holds: as somebody can who changes a repository
+// and has no key.
+func spoil(args []string) error {
+	if len(args) != 1 {
+		return errors.New("usage: spoil KIND <sealed >sealed")
+	}
+	kind, err := strconv.ParseUint(args[0], 10, 8)
+	if err != nil {
+		return err
+	}
+	in, out := rec.NewReader(os.Stdin, rec.Sealed), rec.NewWriter(os.Stdout)
+	for {
+		v, err := in.Next()
+		if err == io.EOF {
+			return out.Flush()
+		}
+		if err != nil {
+			return err
+		}
+		if b, ok := v.(*rec.Blob); ok && uint64(b.Kind) == kind {
+			b.Data[len(b.Data)/2] ^= 4
+			b.CRC = b.Sum()
+		}
+		if err := out.Write(v); err != nil {
+			return err
+		}
+	}
 }

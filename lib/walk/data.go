@@ -95,6 +95,14 @@ func (d *drive) bring(t *arrival) error {
 		buf = new([]byte)
 	}
 	plain, err := d.open.Open((*buf)[:0], rec.KindData, t.blob.ID, t.blob.SID, nil, t.blob.Data)
+	if err != nil && d.o.Bad != nil && unopened(err) {
+		d.o.Bad(t.blob.ID, err)
+		d.ask.mu.Lock()
+		d.ask.lost = append(d.ask.lost, t.want)
+		d.ask.changed.Broadcast()
+		d.ask.mu.Unlock()
+		return nil
+	}
 	if err != nil {
 		d.ask.mu.Lock()
 		u := t.want.uses[0]

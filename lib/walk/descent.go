@@ -1,6 +1,7 @@
 package walk
 
 import (
+	"errors"
 	"fmt"
 
 	"preserve/lib/id"
@@ -143,7 +144,12 @@ func (s *descent) next() (*leaf, error) {
 				return nil, err
 			}
 			if b != nil {
-				if f.node, err = s.d.opened(b, &f.first); err != nil {
+				f.node, err = s.d.opened(b, &f.first)
+				if err != nil && s.d.o.Bad != nil && unopened(err) {
+					s.d.o.Bad(f.id, errors.Unwrap(err))
+					f.node, err = nil, nil
+				}
+				if err != nil {
 					return nil, err
 				}
 			}

@@ -1,6 +1,7 @@
 package walk
 
 import (
+	"errors"
 	"fmt"
 
 	"preserve/lib/box"
@@ -79,4 +80,15 @@ func openNode(open *box.Opener, b *rec.Blob, first *page.Key) (*node, error) {
 		return nil, fmt.Errorf("%s %s: %w", what, b.ID.Short(), err)
 	}
 	return n, nil
+}
+
+// unopened reports whether an error of openNode says that the blob itself is not
+// what it should be; not, what was sealed in it.
+func unopened(err error) bool {
+	for _, bad := range []error{box.ErrSealed, box.ErrPadding, box.ErrCodec, box.ErrID, box.ErrNoSession, box.ErrLimit} {
+		if errors.Is(err, bad) {
+			return !errors.Is(err, page.ErrPage)
+		}
+	}
+	return false
 }

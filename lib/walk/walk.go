@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"slices"
 	"sync"
 
 	"preserve/lib/box"
@@ -66,7 +67,8 @@ type Sink interface {
 	// bring blobs in another order than that of the pages: Data must not wait
 	// for another blob.
 	Data(p *Page, ref int, plain []byte) error
-	// Missing says that the repository could not give blob ref of p.
+	// Missing says that the repository could not give blob ref of p. With
+	// Options.Bad it may be called as Data is.
 	Missing(p *Page, ref int, i id.ID) error
 	// Gap says that a page is missing: entries from first on, up to but not
 	// including next (all that remain if next is nil), are unknown.
@@ -82,6 +84,11 @@ type Options struct {
 	Want     id.ID   // the snapshot that was asked for; zero: any (Run only)
 	MetaOnly bool    // skip data blobs, should they come
 	Choose   Chooser // nil: the sink gets every entry as it is
+	// Bad, if not nil, hears of each blob that does not open, or is not what its
+	// id names. Then the walk goes on as if it were missing: Missing or Gap
+	// follows, from any goroutine. Else such a blob ends the walk, and the
+	// snapshot and its root always do. It may be called by several goroutines.
+	Bad func(i id.ID, err error)
 
 	// For Drive only. What these put in an entry's place has the entry's path, and
 	// passes Choose.
@@ -139,6 +146,7 @@ type frame struct {
 	next int
 	keys []page.Key // of an index page's children
 	page *Page      // of a page
+	skip bool       // it did not open: what it refers to comes, and is passed over
 }
 
 type datum struct {
@@ -236,6 +244,12 @@ func (w *walker) blob(b *rec.Blob) error {
 		b.Free()
 		return fmt.Errorf("%w: blob %s is of kind %d, not %d", ErrUnexpected, b.ID.Short(), b.Kind, kind)
 	}
+	if f.skip {
+		defer b.Free()
+		f.next++
+		w.pass(b)
+		return nil
+	}
 	if b.Kind == rec.KindData {
 		ref := f.next
 		f.next++
@@ -251,7 +265,33 @@ func (w *walker) blob(b *rec.Blob) error {
 		first = &f.keys[f.next]
 	}
 	f.next++
-	return w.node(b, first)
+	err := w.node(b, first)
+	if first == nil || w.o.Bad == nil || !unopened(err) {
+		return err
+	}
+	w.o.Bad(b.ID, errors.Unwrap(err))
+	w.losses = true
+	w.check.Gap()
+	err = w.told(w.sink.Gap(*first, w.nextKey(), b.ID))
+	w.pass(b)
+	return err
+}
+
+// pass sees to it that what a page refers to is passed over.
+func (w *walker) pass(b *rec.Blob) {
+	if b.Kind != rec.KindData && !(b.Kind == rec.KindPage && w.meta) {
+		w.stack = append(w.stack, frame{kind: b.Kind, refs: distinct(b.Refs), skip: true})
+	}
+}
+
+// distinct returns references in order of first use, as pv-get follows them: those
+// of a page that did not open may be anything.
+func distinct(refs []byte) []byte {
+	var r page.Refs
+	for i := range slices.Chunk(refs, id.Size) {
+		r.Index(id.ID(i))
+	}
+	return r.Bytes
 }
 
 // snapshot takes the first blob.
@@ -360,6 +400,10 @@ func (w *walker) openData(d *datum) (*datum, error) {
 		buf = new([]byte)
 	}
 	plain, err := w.open.Open((*buf)[:0], rec.KindData, d.blob.ID, d.blob.SID, nil, d.blob.Data)
+	if err != nil && w.o.Bad != nil && unopened(err) {
+		w.o.Bad(d.blob.ID, err)
+		return d, w.sink.Missing(d.page, d.ref, d.blob.ID)
+	}
 	if err != nil {
 		return d, fmt.Errorf("data blob %s of %s: %w", d.blob.ID.Short(), d.page.where(d.ref), err)
 	}
@@ -395,6 +439,9 @@ func (w *walker) missing(i id.ID) error {
 	}
 	ref := f.next
 	f.next++
+	if f.skip {
+		return nil
+	}
 	if kind == rec.KindData {
 		if w.o.MetaOnly || w.o.Choose != nil && len(f.page.Uses[ref]) == 0 {
 			return nil

@@ -84,6 +84,7 @@ type options struct {
 	choice choice
 	from   from
 	place  placing
+	verify verifying
 }
 
 // A mode is one of the things that can be made of a stream. All but the first
@@ -106,6 +107,7 @@ var modes = []*mode{
 	{dir: true, picks: true, parents: true, strips: true, owns: true, places: true, run: restore},
 	{flag: "list", meta: true, picks: true, run: list},
 	{flag: "verify", picks: true, run: verify},
+	{flag: "tar", picks: true, parents: true, strips: true, run: toTar},
 	{flag: "cat", picks: true, run: cat},
 	{flag: "stream", picks: true, parents: true, strips: true, run: contents},
 	{flag: "snapshots", meta: true},
@@ -133,6 +135,7 @@ func parse(env *tool.Env) (o options, err error) {
 	o.choice.flags(fs)
 	o.from.flags(fs)
 	o.place.flags(fs)
+	o.verify.flags(fs)
 	var named []*mode
 	for _, m := range modes[1:] {
 		fs.BoolFunc(m.flag, "", func(string) error { named = append(named, m); return nil })
@@ -166,6 +169,9 @@ func parse(env *tool.Env) (o options, err error) {
 		if o.want, err = id.Parse(*want); err != nil {
 			return o, tool.Usagef("--snapshot takes a full id of 64 hex digits, not %q", *want)
 		}
+	}
+	if err := o.verify.check(o.mode); err != nil {
+		return o, err
 	}
 	if err := o.from.check(o.mode, *want != ""); err != nil {
 		return o, err

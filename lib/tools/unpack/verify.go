@@ -1,7 +1,9 @@
 package unpack
 
 import (
+	"flag"
 	"fmt"
+	"sync"
 	"time"
 
 	"preserve/lib/id"
@@ -14,16 +16,27 @@ import (
 // ten seconds.
 const stall = 15 * time.Minute
 
-// verify opens and checks everything and writes nothing.
+// verifying is what the user said of --verify.
+type verifying struct{ badIDs bool }
+
+func (v *verifying) flags(fs *flag.FlagSet) { fs.BoolVar(&v.badIDs, "bad-ids", false, "") }
+
+func (v *verifying) check(m *mode) error {
+	if v.badIDs && m.flag != "verify" {
+		return tool.Usagef("--bad-ids goes with --verify")
+	}
+	return nil
+}
+
+// verify opens and checks everything and writes nothing. What is missing or does
+// not open is named, and the rest is checked all the same.
 func verify(env *tool.Env, o options, src source, b base) error {
-	v := &verifier{base: b}
-	if err := src.walk(walk.Options{Want: o.want, Choose: b.choose.chooser()}, v); err != nil {
+	v := &verifier{base: b, print: o.verify.badIDs, why: map[id.ID]error{}}
+	err := src.walk(walk.Options{Want: o.want, Choose: b.choose.chooser(), Bad: v.bad}, v)
+	if err != nil || v.wrong {
 		return err
 	}
 	verdict := "is whole"
-	if v.missing {
-		return nil
-	}
 	if env.Warned() {
 		verdict = "is as it was stored, but for what is named here"
 	}
@@ -32,20 +45,60 @@ func verify(env *tool.Env, o options, src source, b base) error {
 		verdict = "(a part of it) " + verdict
 		entries, bytes = v.entries, v.bytes
 	}
-	_, err := fmt.Fprintf(env.Stdout, "%s %s: %d entries, %d bytes\n", v.id, verdict, entries, bytes)
+	verdict = fmt.Sprintf("%s %s: %d entries, %d bytes", v.id, verdict, entries, bytes)
+	if o.verify.badIDs { // stdout is for ids
+		env.Notice("%s", verdict)
+		return nil
+	}
+	_, err = fmt.Fprintln(env.Stdout, verdict)
 	return err
 }
 
 type verifier struct {
 	base
-	missing bool // something that was stored is not there
+	print bool // the ids of what is wrong
 
 	entries, bytes uint64 // that came
+
+	mu    sync.Mutex
+	wrong bool // something that was stored is not there
+	why   map[id.ID]error
+}
+
+// maxWhy bounds the reasons that are kept for the messages that follow.
+const maxWhy = 1000
+
+func (v *verifier) bad(i id.ID, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.why) >= maxWhy {
+		clear(v.why)
+	}
+	v.why[i] = err
+}
+
+// tell prints the id of a blob that cannot be had, and says why that is.
+func (v *verifier) tell(i id.ID) (why string, err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.wrong = true
+	if v.print {
+		_, err = fmt.Fprintln(v.env.Stdout, i)
+	}
+	if bad := v.why[i]; bad != nil {
+		return "is damaged: " + bad.Error(), err
+	}
+	return "is missing in the repository", err
 }
 
 func (v *verifier) Gap(first page.Key, next *page.Key, i id.ID) error {
-	v.missing = true
-	return v.base.Gap(first, next, i)
+	why, err := v.tell(i)
+	to := "the end"
+	if next != nil {
+		to = "before " + next.String()
+	}
+	v.env.Warn("page %s %s; everything from %s to %s is lost", i.Short(), why, first, to)
+	return err
 }
 
 func (v *verifier) Page(p *walk.Page) error {
@@ -63,7 +116,7 @@ func (v *verifier) Page(p *walk.Page) error {
 func (v *verifier) Data(*walk.Page, int, []byte) error { return nil }
 
 func (v *verifier) Missing(p *walk.Page, ref int, i id.ID) error {
-	v.missing = true
-	v.env.Warn("data blob %s is missing in the repository; it belongs to %s", i.Short(), lostFiles(p, ref))
-	return nil
+	why, err := v.tell(i)
+	v.env.Warn("data blob %s %s; it belongs to %s", i.Short(), why, lostFiles(p, ref))
+	return err
 }
