@@ -494,7 +494,9 @@ func TestSpared(t *testing.T) {
 	tg, warnings := into(t, dir, Into{Overwrite: Changed, Delete: true, Spared: func(p string) bool { return p == "above" }})
 	must(t, putAll(t, tg, "", es...))
 	got := paths(slowWalk(t, dir))
-	got = slices.DeleteFunc(got, func(p string) bool { return strings.HasSuffix(p, "repo/index") || strings.HasSuffix(p, "repo/packs") || strings.HasSuffix(p, "repo/snapshots") })
+	got = slices.DeleteFunc(got, func(p string) bool {
+		return strings.HasSuffix(p, "repo/index") || strings.HasSuffix(p, "repo/packs") || strings.HasSuffix(p, "repo/snapshots")
+	})
 	want := []string{"", "above", "above/other", "above/src", "cache", "cache/" + CacheMarker, "config", "err", "err/extra", "extra", "extra/mnt",
 		"extra/mnt/keep", "extra/repo", "extra/repo/config", "lost+found", "lost+found/x", "mounted", "mounted/keep", "repo", "repo/config"}
 	if !slices.Equal(got, want) {
