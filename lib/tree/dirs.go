@@ -26,6 +26,7 @@ type dir struct {
 	old     bool     // it may have in it what this restore did not make
 	keep    bool     // its own metadata, and what has no entry in it, stays
 	virtual bool     // it is not there and would be made
+	passing bool     // only the names of leaders in it are used
 	names   []uint64 // with Into.Delete: of an old one, hashes of the names that have entries
 	given   *given   // to what is made in it; of an old one see probe
 	probe   *probe
@@ -271,7 +272,7 @@ func (t *Target) reopen(d *dir) (int, error) {
 	}
 	var st Stat
 	err = statAt(fd, "", &st)
-	if err == nil && (st.Ino != d.made.Ino || st.Dev != d.made.Dev) {
+	if err == nil && !d.passing && !st.sameFile(&d.made) {
 		err = ErrReplaced
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package tree
 import (
 	"bytes"
 	"errors"
+	"hash/maphash"
 	"os"
 	"slices"
 
@@ -13,7 +14,7 @@ import (
 
 // met is what a Target remembers of files that it found and kept.
 type met struct {
-	shared map[inodeID]struct{} // those with several names
+	shared map[uint64]struct{} // those with several names, hashes of their numbers
 }
 
 // maxShared bounds met.shared; what finds no room is written anew.
@@ -107,7 +108,7 @@ func before(a, b rec.Time) bool { return a.Sec < b.Sec || a.Sec == b.Sec && a.Ns
 // does not become a program that runs with the power of its owner.
 func (t *Target) keep(n *Node, dirfd int, st *Stat) (bool, error) {
 	e := n.e
-	id := inodeID{st.Dev, st.Ino}
+	id := maphash.Comparable(nameSeed, inodeID{st.Dev, st.Ino})
 	if _, twice := t.met.shared[id]; st.Links > 1 && (twice || len(t.met.shared) >= maxShared) {
 		return false, nil // two entries, one file
 	}
@@ -130,7 +131,7 @@ func (t *Target) keep(n *Node, dirfd int, st *Stat) (bool, error) {
 	}
 	if st.Links > 1 {
 		if t.met.shared == nil {
-			t.met.shared = map[inodeID]struct{}{}
+			t.met.shared = map[uint64]struct{}{}
 		}
 		t.met.shared[id] = struct{}{}
 	}
@@ -161,11 +162,12 @@ func (t *Target) keepLeader(n *Node, st *Stat) {
 	l := &leader{node: n, refs: 1, ended: true, ino: st.Ino, dev: st.Dev}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.leaders[n.e.Path] = l
+	t.leaders.busy[n.e.Path] = l
 	if n.dir.barred && t.uid != 0 {
 		l.held = true
 		n.dir.refs++
 	}
+	t.finishLeader(l)
 }
 
 // A diff says in what something differs from its entry.
@@ -308,7 +310,7 @@ func (t *Target) plan(n *Node, dirfd int, st *Stat) (done bool, err error) {
 	}
 	typ := e.Type
 	if typ == rec.HardLink {
-		l := t.leaders[e.Leader]
+		l := t.leaderOf(n.dir, e.Leader)
 		if l == nil {
 			return true, ErrLeader
 		}
@@ -316,7 +318,7 @@ func (t *Target) plan(n *Node, dirfd int, st *Stat) (done bool, err error) {
 			return true, nil
 		}
 	} else if e.Links > 1 {
-		t.leaders[e.Path] = &leader{node: n, refs: 1, ended: true}
+		t.leaders.done[t.leaders.key(e.Path)] = finished{typ: e.Type}
 	}
 	switch {
 	case st == nil:

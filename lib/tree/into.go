@@ -156,13 +156,13 @@ func isTemp(name string) bool {
 	return true
 }
 
-// eachName calls fn with every name in a directory, as the system lists them.
-// fn may remove the name.
+// eachName calls fn with every name in a directory, as the system lists them but
+// sorted as many at a time as it gives. fn may remove the name.
 func eachName(fd int, fn func(name string) error) error {
 	if _, err := unix.Seek(fd, 0, 0); err != nil {
 		return err
 	}
-	buf := make([]byte, 32<<10)
+	buf := make([]byte, 64<<10)
 	var l level
 	for {
 		n, err := unix.ReadDirent(fd, buf)
@@ -176,32 +176,13 @@ func eachName(fd int, fn func(name string) error) error {
 		}
 		l.names, l.list = l.names[:0], l.list[:0]
 		l.parse(buf[:n])
+		l.sort()
 		for i := range l.list {
 			if err := fn(l.name(i)); err != nil {
 				return err
 			}
 		}
 	}
-}
-
-// list is eachName, for a plan in order and without a trace in the time of access.
-func (t *Target) list(fd int, fn func(name string) error) error {
-	if !t.planning() {
-		return eachName(fd, fn)
-	}
-	if _, err := unix.Seek(fd, 0, 0); err != nil {
-		return err
-	}
-	var l level
-	if err := l.read(fd, make([]byte, 32<<10)); err != nil {
-		return err
-	}
-	for i := range l.list {
-		if err := fn(l.name(i)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // openDir opens a directory to list it and to work in it.

@@ -338,9 +338,7 @@ func TestForeignDirectory(t *testing.T) {
 	for _, p := range []string{"ours", "ours/f"} {
 		must(t, os.Lchown(filepath.Join(out, p), 12345, 12345))
 	}
-	exe, err := os.Executable()
-	must(t, err)
-	cmd := exec.Command(exe, "-test.run=^TestForeignChild$")
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestForeignChild$")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
 	cmd.Env = append(os.Environ(), "PV_TEST_FOREIGN="+out)
 	if b, err := cmd.CombinedOutput(); err != nil {

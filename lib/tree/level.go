@@ -67,10 +67,14 @@ func (l *level) read(fd int, buf []byte) error {
 	if errors.Is(err, unix.ENOENT) { // removed while we stand in it
 		err = nil
 	}
-	slices.SortFunc(l.list, func(a, b dirent) int { return bytes.Compare(l.bytes(a), l.bytes(b)) })
+	l.sort()
 	// A directory that changes while it is read may give a name twice.
 	l.list = slices.CompactFunc(l.list, func(a, b dirent) bool { return bytes.Equal(l.bytes(a), l.bytes(b)) })
 	return err
+}
+
+func (l *level) sort() {
+	slices.SortFunc(l.list, func(a, b dirent) int { return bytes.Compare(l.bytes(a), l.bytes(b)) })
 }
 
 // The layout of struct linux_dirent64.

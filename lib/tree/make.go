@@ -220,6 +220,7 @@ func (t *Target) drop(l *leader) {
 	t.mu.Lock()
 	l.refs--
 	last := l.refs == 0
+	t.finishLeader(l)
 	t.mu.Unlock()
 	if !last {
 		return

@@ -104,7 +104,7 @@ func (t *Target) removeMarks() error {
 // it reads the marks.
 func (t *Target) tidy(d *dir, fd int) error {
 	var left []string
-	err := t.list(fd, func(name string) error {
+	err := eachName(fd, func(name string) error {
 		switch {
 		case !isTemp(name) || strings.HasPrefix(name, t.prefix):
 		case d.parent == nil && strings.HasSuffix(name, "-"+markName):

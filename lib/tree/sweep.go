@@ -41,7 +41,7 @@ func (t *Target) sweep(d *dir, fd int) {
 	var extra []string
 	slices.Sort(d.names)
 	r := remover{t: t, d: d}
-	err := t.list(fd, func(name string) error {
+	err := eachName(fd, func(name string) error {
 		_, known := slices.BinarySearch(d.names, maphash.String(nameSeed, name))
 		if known || strings.HasPrefix(name, t.prefix) || d.parent == nil && name == "lost+found" || d.parent == nil && slices.Contains(t.marks, name) {
 			return nil
@@ -190,7 +190,7 @@ func (r *remover) empty(top, dirfd int, path, name string, depth int) error {
 		return errOurs
 	}
 	var remains error
-	err = r.t.list(fd, func(child string) error {
+	err = eachName(fd, func(child string) error {
 		err := r.remove(top, fd, join(path, child), child, depth+1)
 		if err != nil {
 			if err != errRemains {
