@@ -56,8 +56,8 @@ func refused(args []string) error {
 		switch {
 		case data && mode == "--list":
 			want = 0
-		case data && mode == "--verify": // it names what is damaged, and goes on
-			want = 3
+		case data && mode == "--verify" && status == 3:
+			want = 3 // it names the blob that is damaged, and goes on
 		}
 		if status != want {
 			return fmt.Errorf("pv-unpack %s: status %d\n%s", mode, status, &said)
