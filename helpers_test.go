@@ -12,14 +12,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
-	"preserve/lib/box"
-	"preserve/lib/id"
-	"preserve/lib/key"
-	"preserve/lib/page"
 	"preserve/lib/rec"
-	"preserve/lib/snap"
 	"preserve/lib/wire"
 
 	"golang.org/x/sys/unix"
@@ -30,8 +24,9 @@ var helpers = map[string]func([]string) error{
 	"mktree":    mktree,
 	"cmptree":   cmptree,
 	"cutstream": cutstream,
+	"forge":     forge,   // forge_test.go
+	"refused":   refused, // refused_test.go
 	"spoil":     spoil,
-	"forge":     forge,
 }
 
 // mktree DIR: one of everything that a tree can hold; what takes root only for
@@ -279,89 +274,6 @@ func cutstream(args []string) error {
 		_, _ = out.Write(raw) // the error comes with Flush
 	}
 	_, _ = out.Write(s.Peek(1))
-	return out.Flush()
-}
-
-// forge KEY: seals entries that pv-seal would refuse, as somebody could who
-// holds a write key and writes programs. Each line of stdin is an entry: its
-// type, its path, and the content of a file, the target of a symlink or the
-// leader of a link, with single spaces between. It writes the stream that pv-get
-// would give, and the snapshot's id on stderr.
-func forge(args []string) error {
-	if len(args) != 1 {
-		return errors.New("usage: forge KEY <entries >sealed")
-	}
-	k, _, err := key.Load(args[0])
-	if err != nil {
-		return err
-	}
-	s, err := box.NewSealer(k, box.Default)
-	if err != nil {
-		return err
-	}
-	var entries []*rec.Entry
-	var blobs []*rec.Blob
-	var refs page.Refs
-	seal := func(kind uint8, refs, plain []byte) (*rec.Blob, error) {
-		i := s.Name(kind, refs, plain)
-		data, err := s.Seal(nil, kind, i, refs, plain)
-		return &rec.Blob{ID: i, Kind: kind, SID: s.SID(), Refs: refs, Data: data}, err
-	}
-	total := uint64(0)
-	lines := bufio.NewScanner(os.Stdin)
-	for lines.Scan() {
-		word := strings.SplitN(lines.Text()+"  ", " ", 3)
-		e := &rec.Entry{Type: rec.ParseType(word[0]), Path: word[1], Mode: 0o755, MTime: rec.TimeOf(time.Now())}
-		rest := strings.TrimRight(word[2], " ")
-		switch e.Type {
-		case rec.File:
-			b, err := seal(rec.KindData, nil, []byte(rest))
-			if err != nil {
-				return err
-			}
-			if n := len(refs.Bytes); refs.Index(b.ID) == uint64(n/id.Size) {
-				blobs = append(blobs, b)
-			}
-			e.Size = uint64(len(rest))
-			e.Extents = []rec.Extent{{N: refs.Index(b.ID), Len: e.Size}}
-			total += e.Size
-		case rec.Symlink:
-			e.Target = rest
-		case rec.HardLink:
-			e = &rec.Entry{Type: rec.HardLink, Path: word[1], Leader: rest}
-		}
-		entries = append(entries, e)
-	}
-	w := wire.NewWriter()
-	page.Encode(w, entries)
-	root, err := seal(rec.KindPage, refs.Bytes, w.Bytes())
-	if err != nil {
-		return err
-	}
-	pk, name, cert := s.Writer()
-	sn := &snap.Snapshot{WriterKey: pk, WriterName: name, WriterCert: cert, Time: rec.TimeOf(time.Now()), Host: "h", User: "u",
-		Sources: []string{"/"}, Entries: uint64(len(entries)), Bytes: total}
-	plain, err := sn.Encode()
-	if err != nil {
-		return err
-	}
-	top, err := seal(rec.KindSnapshot, root.ID[:], plain)
-	if err != nil {
-		return err
-	}
-	top.Sig = s.Sign(top.ID)
-	fmt.Fprintln(os.Stderr, top.ID)
-	out := rec.NewWriter(os.Stdout)
-	all := []rec.Record{&rec.Head{Kind: rec.Sealed, Order: rec.Down}, &rec.Session{Data: s.Session()}}
-	for _, b := range append([]*rec.Blob{top, root}, blobs...) {
-		b.CRC = b.Sum()
-		all = append(all, b)
-	}
-	for _, v := range append(all, &rec.End{}) {
-		if err := out.Write(v); err != nil {
-			return err
-		}
-	}
 	return out.Flush()
 }
 

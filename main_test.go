@@ -15,6 +15,8 @@ import (
 	"preserve/lib/tools/put"
 	"preserve/lib/tools/scan"
 	"preserve/lib/tools/seal"
+	"preserve/lib/tools/serve"
+	"preserve/lib/tools/tee"
 	"preserve/lib/tools/unpack"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -24,7 +26,7 @@ func TestMain(m *testing.M) {
 	commands := map[string]func(){}
 	for name, run := range map[string]func(*tool.Env) error{
 		"pv-scan": scan.Run, "pv-chunk": chunk.Run, "pv-seal": seal.Run, "pv-put": put.Run,
-		"pv-get": get.Run, "pv-unpack": unpack.Run, "pv-key": key.Run, "pv-json": json.Run,
+		"pv-get": get.Run, "pv-unpack": unpack.Run, "pv-key": key.Run, "pv-json": json.Run, "pv-tee": tee.Run, "pv-serve": serve.Run,
 	} {
 		commands[name] = func() { tool.Main(name, run) }
 	}

@@ -30,6 +30,7 @@ var makers = map[string]func(ctx context.Context, dir string, scale float64) (st
 	"source": makeSource,
 	"system": makeSystem,
 	"random": makeRandom,
+	"large":  makeLarge,
 }
 
 // make makes the named set below the work directory and counts it.
@@ -230,4 +231,18 @@ func makeRandom(ctx context.Context, dir string, scale float64) (string, error) 
 		}
 	}
 	return "incompressible files of 1 to 64 MB", nil
+}
+
+// makeLarge writes a single file that cannot be compressed, the same one every
+// time.
+func makeLarge(_ context.Context, dir string, scale float64) (string, error) {
+	f, err := os.Create(filepath.Join(dir, "large"))
+	if err != nil {
+		return "", err
+	}
+	_, err = io.CopyN(f, rand.NewChaCha8([32]byte([]byte("one incompressible file of bench"))), int64(1000*mb*scale))
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	return "one incompressible file", err
 }

@@ -58,8 +58,8 @@ func parse(args []string, help io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	f.IntVar(&o.rounds, "rounds", 3, "run everything `N` times and print medians")
-	f.StringVar(&sets, "sets", "source,system,random", "the data sets, a `LIST` with commas")
-	f.StringVar(&tools, "tools", "preserve,restic,borg,tar", "the tools, a `LIST` with commas")
+	f.StringVar(&sets, "sets", "source,system,random,large", "the data sets, a `LIST` with commas")
+	f.StringVar(&tools, "tools", "preserve,restic,borg,tar,age", "the tools, a `LIST` with commas")
 	f.Float64Var(&o.scale, "scale", 1, "make only the part `F` of the data")
 	f.StringVar(&o.bin, "bin", "bin", "the directory `DIR` holds the pv-* programs")
 	f.BoolVar(&o.keep, "keep", false, "leave data, repositories and restored trees behind")
@@ -142,7 +142,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		if err != nil {
 			return err
 		}
-		report(stdout, set, tools, results)
+		report(stdout, set, of(tools, set.name), results)
 		if !o.keep {
 			remove(set.dir)
 		}

@@ -36,7 +36,7 @@ func (b *bench) measureSet(s dataSet) (map[string]*result, error) {
 	}
 	results := make(map[string]*result)
 	for round := range b.rounds {
-		for _, t := range b.tools {
+		for _, t := range of(b.tools, s.name) {
 			r := results[t.name]
 			if r == nil {
 				r = new(result)

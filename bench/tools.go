@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -21,6 +22,7 @@ type tool struct {
 	needs                  []string
 	version                string
 	setup, backup, restore string
+	only                   string // the one set that it can do; "" for all
 }
 
 var allTools = []tool{
@@ -84,6 +86,22 @@ var allTools = []tool{
 			age -d -i "$STATE/key" "$REPO/tar.zst.age" | zstd -q -d -c | tar -C "$DEST" -xpf -
 			sync -f "$DEST"`,
 	},
+	{
+		// Nothing but encryption: what a single large file can take at the least.
+		name:    "age",
+		only:    "large",
+		needs:   []string{"age", "age-keygen"},
+		version: "age --version",
+		setup: `
+			mkdir -p "$REPO" "$DEST/$SRC"
+			age-keygen -o "$STATE/key" && age-keygen -y "$STATE/key" >"$STATE/recipient"`,
+		backup: `
+			age -R "$STATE/recipient" "$SRC/large" >"$REPO/large.age"
+			sync "$REPO/large.age" "$REPO"`,
+		restore: `
+			age -d -i "$STATE/key" "$REPO/large.age" | cat >"$DEST/$SRC/large"
+			sync -f "$DEST"`,
+	},
 }
 
 func findTool(name string) (tool, bool) {
@@ -93,6 +111,11 @@ func findTool(name string) (tool, bool) {
 		}
 	}
 	return tool{}, false
+}
+
+// of returns the tools that can do a set.
+func of(tools []tool, set string) []tool {
+	return slices.DeleteFunc(slices.Clone(tools), func(t tool) bool { return t.only != "" && t.only != set })
 }
 
 // present returns those of the named tools that are installed, and a line for

@@ -45,7 +45,7 @@ var allowed = []struct {
 	{0, "acl", nil},
 	{0, "pattern", []string{globs}},
 	{1, "rec", []string{"id", "wire"}},
-	{1, "key", []string{"durable"}},
+	{1, "key", []string{"durable", crypto}},
 	{2, "pack", []string{"id", "rec", "wire"}},
 	{2, "tree", []string{"acl", "rec", sys}},
 	{2, "tarball", []string{"acl", "rec", "spool", "wire"}},
@@ -57,7 +57,7 @@ var allowed = []struct {
 	{4, "store/storetest", []string{"id", "pack", "rec", "store"}}, // tests only
 
 	// Verbs: the tools. Only they combine nouns, and none imports another.
-	{5, "tools/scan", []string{"rec", "tarball", "tool", "tree"}},
+	{5, "tools/scan", []string{"pattern", "rec", "tarball", "tool", "tree"}},
 	{5, "tools/chunk", []string{"bounds", "cdc", "key", "par", "rec", "spool", "tool", "tree"}},
 	{5, "tools/seal", []string{"bounds", "box", "id", "key", "page", "par", "rec", "snap", "tool", "wire"}},
 	{5, "tools/put", []string{"id", "rec", "store", "tool"}},
@@ -65,11 +65,13 @@ var allowed = []struct {
 	{5, "tools/unpack", []string{"acl", "box", "id", "key", "page", "par", "pattern", "rec", "snap", "spool", "tarball", "tool", "tree", "walk"}},
 	{5, "tools/key", []string{"key", "tool"}},
 	{5, "tools/json", []string{"rec", "tool", "wire"}},
+	{5, "tools/tee", []string{"rec", "tool"}},
+	{5, "tools/serve", []string{"tool", sys}},
 }
 
 // bare packages never reach these, not even through others: whoever runs them
 // need not be trusted with a key.
-var bare = []string{"tools/put", "tools/get"}
+var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve"}
 var secret = []string{"key", "box"}
 
 // imports returns what the .go files of each package import, tests apart.

@@ -43,9 +43,11 @@ quote() {
 
 # options ARGUMENT…: read the options in front; "taken" says how many words they
 # are. Those in $own, which have an argument, and those in $flags, which have none,
-# are gathered in $words, quoted.
+# are gathered in $words, quoted; likewise those in $selects and $bare in $picks. Names
+# alone are in $given, with a blank on each side.
 options() {
-	own=" ${own:-} " flags=" ${flags:-} " words='' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
+	own=" ${own:-} " flags=" ${flags:-} " selects=" ${selects:-} " bare=" ${bare:-} "
+	words='' picks='' given=' ' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
 	while [ $# -gt 0 ]; do
 		case $1 in
 		-h | --help)
@@ -58,19 +60,9 @@ options() {
 			break
 			;;
 		-?*)
-			case " -r -k $own $flags " in *" $1 "*) ;; *) bad "unknown option $1" ;; esac
-			case $flags in
-			*" $1 "*) words="$words $1" ;;
-			*)
-				[ $# -ge 2 ] || bad "$1 needs an argument"
-				case $1 in
-				-r) repo=$2 repos=$((repos + 1)) ;;
-				-k) key=$2 ;;
-				*) words="$words $(quote "$1" "$2")" ;;
-				esac
-				shift
-				;;
-			esac
+			case " -r -k $own $flags $selects $bare " in *" $1 "*) ;; *) bad "unknown option $1" ;; esac
+			option "$@"
+			case $flags$bare in *" $1 "*) ;; *) shift ;; esac
 			;;
 		*) break ;;
 		esac
@@ -79,6 +71,34 @@ options() {
 	taken=$((taken - $#))
 	[ "$repos" -le 1 ] || bad 'one repository at a time'
 	[ -n "$key" ] || bad 'a key is needed: -k KEY or PV_KEY'
+}
+
+# option NAME ARGUMENT…: read one option, for options.
+option() {
+	given="$given$1 "
+	case $flags in
+	*" $1 "*)
+		words="$words $1"
+		return
+		;;
+	esac
+	case $bare in
+	*" $1 "*)
+		picks="$picks $1"
+		return
+		;;
+	esac
+	[ $# -ge 2 ] || bad "$1 needs an argument"
+	case $1 in
+	-r) repo=$2 repos=$((repos + 1)) ;;
+	-k) key=$2 ;;
+	*)
+		case $selects in
+		*" $1 "*) picks="$picks $(quote "$1" "$2")" ;;
+		*) words="$words $(quote "$1" "$2")" ;;
+		esac
+		;;
+	esac
 }
 
 # begin: look at the repository's name and make the private folder.

@@ -140,21 +140,16 @@ func (k *Key) Marshal(made time.Time) []byte {
 // white space may stand. Parse keeps nothing of data.
 //
 // Errors: ErrSize, ErrNotKey, ErrTrailing, ErrVersion, ErrChecksum, ErrKind,
-// ErrLength, ErrName, ErrID, ErrField.
+// ErrLength, ErrName, ErrID, ErrField, ErrWrapped.
 func Parse(data []byte) (*Key, error) {
-	if len(data) > MaxFile {
-		return nil, ErrSize
-	}
-	if n := bytes.Count(data, []byte(pemBegin)); n > 1 {
-		return nil, ErrTrailing
-	}
-	block, rest := pem.Decode(data)
+	block, err := decodePEM(data)
 	switch {
-	case block == nil || len(block.Headers) > 0,
-		!strings.HasPrefix(block.Type, labelBegin) || !strings.HasSuffix(block.Type, labelEnd):
+	case err != nil:
+		return nil, err
+	case block != nil && block.Type == wrapLabel:
+		return nil, ErrWrapped
+	case block == nil, !strings.HasPrefix(block.Type, labelBegin) || !strings.HasSuffix(block.Type, labelEnd):
 		return nil, ErrNotKey
-	case len(bytes.TrimSpace(rest)) > 0:
-		return nil, ErrTrailing
 	}
 	k, err := parseBody(block.Bytes)
 	if err != nil {
@@ -164,6 +159,25 @@ func Parse(data []byte) (*Key, error) {
 		return nil, fmt.Errorf("%q holds a %s key: %w", block.Type, k.kind, ErrKind)
 	}
 	return k, nil
+}
+
+// decodePEM returns the one block of data, nil if there is none without headers.
+// Errors: ErrSize, ErrTrailing.
+func decodePEM(data []byte) (*pem.Block, error) {
+	if len(data) > MaxFile {
+		return nil, ErrSize
+	}
+	if n := bytes.Count(data, []byte(pemBegin)); n > 1 {
+		return nil, ErrTrailing
+	}
+	block, rest := pem.Decode(data)
+	switch {
+	case block == nil || len(block.Headers) > 0:
+		return nil, nil
+	case len(bytes.TrimSpace(rest)) > 0:
+		return nil, ErrTrailing
+	}
+	return block, nil
 }
 
 // Load reads the key file path. The warning, if there is one, is for the user:

@@ -3,6 +3,7 @@ package page
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 
 	"preserve/lib/rec"
@@ -31,7 +32,8 @@ type Checker struct {
 	lastEnd uint64 // where the next piece must begin
 	more    bool   // the last entry announced another piece
 	dirs    []string
-	leaders map[string]bool
+	leaders map[uint64]struct{} // hashes of paths
+	seed    maphash.Seed
 	gap     bool // a page was lost
 	skipped bool // a page was passed over
 	amidst  bool // and no name has begun since
@@ -80,21 +82,31 @@ func (k *Checker) next(e *rec.Entry) error {
 	if err := k.parent(e); err != nil {
 		return err
 	}
-	if e.Type == rec.HardLink && !k.leaders[e.Leader] && k.gap && !k.skipped {
+	if e.Type == rec.HardLink && !k.leads(e.Leader) && k.gap && !k.skipped {
 		return ErrOrphan
 	}
-	if e.Type == rec.HardLink && !k.leaders[e.Leader] && !k.skipped {
+	if e.Type == rec.HardLink && !k.leads(e.Leader) && !k.skipped {
 		return fmt.Errorf("%w: its first name %s is not among the entries with links before it", ErrPage, rec.Quote(e.Leader))
 	}
 	if e.Links > 1 {
 		if k.leaders == nil {
-			k.leaders = map[string]bool{}
+			k.leaders, k.seed = map[uint64]struct{}{}, maphash.MakeSeed()
 		}
-		k.leaders[e.Path] = true
+		k.leaders[maphash.String(k.seed, e.Path)] = struct{}{}
 	}
 	k.Entries++
 	k.amidst = false
 	return nil
+}
+
+// leads reports whether a path is that of an earlier entry with links. That it is
+// wrong about one in 2^64 harms nobody: who restores looks for the leader, too.
+func (k *Checker) leads(path string) bool {
+	if k.leaders == nil {
+		return false
+	}
+	_, ok := k.leaders[maphash.String(k.seed, path)]
+	return ok
 }
 
 // parent keeps the stack of directories that the path lies in.

@@ -131,11 +131,11 @@ func TestAgainstGit(t *testing.T) {
 		stdin.WriteString(p + "\x00")
 	}
 	var patterns, matches, refused, skipped int
-	for range 600 {
+	for range 300 {
 		fold := r.IntN(4) == 0
 		l := &List{}
 		var file bytes.Buffer
-		for line := 1; line <= 8; line++ {
+		for line := 1; line <= 12; line++ {
 			text := ""
 			if r.IntN(5) == 0 {
 				text = "!"

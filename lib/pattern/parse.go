@@ -32,7 +32,7 @@ func parse(text string, folds bool) (*Rule, error) {
 	case strings.IndexByte(text, 0) >= 0:
 		return nil, bad("no name has a NUL")
 	}
-	r := &Rule{Text: text, fold: folds}
+	r := &Rule{fold: folds}
 	body, negated := strings.CutPrefix(text, "!")
 	r.Negated = negated
 	if b, ok := strings.CutSuffix(body, "/"); ok {

@@ -25,7 +25,10 @@ package pattern
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // Limits, checked before memory is taken.
@@ -74,7 +77,18 @@ const (
 func (r *Rule) Prefix() string { return r.prefix }
 
 // String returns the rule and where it is from, for a message.
-func (r *Rule) String() string { return fmt.Sprintf("%s %q", r.From, r.Text) }
+func (r *Rule) String() string { return r.From + " " + quote(r.Text) }
+
+// quote puts a pattern between quotes as it is, if it can be printed: a "\" twice
+// would be another pattern.
+func quote(text string) string {
+	for _, c := range text {
+		if !unicode.IsPrint(c) || c == utf8.RuneError {
+			return strconv.Quote(text)
+		}
+	}
+	return `"` + text + `"`
+}
 
 // A List is patterns in order. The zero value is an empty list. Match may be
 // called from several goroutines at once, Add and AddFile from one while nobody
@@ -116,8 +130,16 @@ func (l *List) Rules() []*Rule { return l.rules }
 // given, for messages. With fold it does not tell upper from lower case. Blanks
 // and "#" are as good as other bytes: only files have comments. The error is
 // ErrPattern or ErrLimit and says what is wrong.
-func (l *List) Add(text, from string, fold bool) error {
-	r, err := parse(text, fold)
+func (l *List) Add(text, from string, fold bool) error { return l.add(text, text, from, fold) }
+
+// AddNegated is Add of "!" and the text, which stays the rule's text without it: for
+// a flag that means that.
+func (l *List) AddNegated(text, from string, fold bool) error {
+	return l.add("!"+text, text, from, fold)
+}
+
+func (l *List) add(pattern, text, from string, fold bool) error {
+	r, err := parse(pattern, fold)
 	if err == nil && (len(l.rules) == MaxRules || l.size+len(text) > MaxList) {
 		err = fmt.Errorf("%w: more than %d, or than %d bytes together", ErrLimit, MaxRules, MaxList)
 	}
@@ -125,9 +147,9 @@ func (l *List) Add(text, from string, fold bool) error {
 		if len(text) > 100 {
 			text = text[:100] + "…"
 		}
-		return fmt.Errorf("%s: %q: %w", from, text, err)
+		return fmt.Errorf("%s: %s: %w", from, quote(text), err)
 	}
-	r.From = from
+	r.Text, r.From = text, from
 	l.size += len(text)
 	index := len(l.rules)
 	l.rules = append(l.rules, r)

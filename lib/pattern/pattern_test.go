@@ -138,7 +138,13 @@ func TestLast(t *testing.T) {
 	if l.Match("", true) != nil || (&List{}).Match("a", false) != nil {
 		t.Error("the tree itself was matched, or an empty list matches")
 	}
-	if r := l.Rules()[8]; r.String() != `--iexclude "README"` || r.Negated || l.Len() != 9 {
+	if err := l.AddNegated("q.c", "--include", false); err != nil {
+		t.Fatal(err)
+	}
+	if r := l.Match("q.c", false); r == nil || !r.Negated || r.String() != `--include "q.c"` {
+		t.Error(r)
+	}
+	if r := l.Rules()[8]; r.String() != `--iexclude "README"` || r.Negated || l.Len() != 10 {
 		t.Error(r)
 	}
 }

@@ -333,7 +333,7 @@ func finish(v Record, seen uint64, strict bool) error {
 		if has := seen >> 3 & 15; tree && has != 15 || strict && !tree && has != 0 {
 			return fmt.Errorf("host, user, time, roots: %w", ErrAbsent)
 		}
-		if strict && (seen>>8&1 == 1 && len(v.Base) == 0 || seen>>10&1 == 1 && !v.Meta || seen>>11&1 == 1 && len(v.Nonce) == 0) {
+		if strict && (seen>>7&1 == 1 && !v.Follow || seen>>9&1 == 1 && len(v.Base) == 0 || seen>>11&1 == 1 && !v.Meta || seen>>12&1 == 1 && len(v.Nonce) == 0) {
 			return fmt.Errorf("an empty key: %w", wire.ErrCanonical)
 		}
 	case *Blob:

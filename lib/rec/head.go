@@ -8,12 +8,12 @@ import (
 	"preserve/lib/wire"
 )
 
-var headKeys = []string{"t", "preserve", "kind", "host", "user", "time", "roots", "chunker", "base", "order", "meta", "nonce"}
+var headKeys = []string{"t", "preserve", "kind", "host", "user", "time", "roots", "follow", "chunker", "base", "order", "meta", "nonce"}
 
 func (h *Head) encode(w *wire.Writer) error {
 	tree := h.Kind == Tree || h.Kind == Content
 	n := 3
-	for _, on := range []bool{tree, tree, tree, tree, h.Chunker != nil, len(h.Base) > 0, h.Order != "", h.Meta, len(h.Nonce) > 0} {
+	for _, on := range []bool{tree, tree, tree, tree, h.Follow, h.Chunker != nil, len(h.Base) > 0, h.Order != "", h.Meta, len(h.Nonce) > 0} {
 		if on {
 			n++
 		}
@@ -37,6 +37,10 @@ func (h *Head) encode(w *wire.Writer) error {
 			w.BinString(r.Dir)
 			w.BinString(r.Path)
 		}
+	}
+	if h.Follow {
+		w.Str("follow")
+		w.Bool(true)
 	}
 	if h.Chunker != nil {
 		w.Str("chunker")
@@ -72,6 +76,7 @@ func (h *Head) check() error {
 	case tree && (h.Order != "" || h.Meta || len(h.Nonce) > 0),
 		h.Kind != Content && h.Chunker != nil,
 		h.Kind == Tree && len(h.Base) > 0,
+		h.Kind != Tree && h.Follow,
 		!tree && (h.Host != "" || h.User != "" || h.Time != Time{} || len(h.Roots) > 0):
 		return fmt.Errorf("head of a %s stream: a key of another kind: %w", h.Kind, ErrUnknown)
 	case h.Kind == Sealed && h.Order != Up && h.Order != Down && h.Order != Asked && h.Order != Loose:
@@ -113,6 +118,8 @@ func (h *Head) read(c *wire.Cursor, k int) {
 			}
 			h.Roots = append(h.Roots, Root{string(c.Bin(MaxPath)), string(c.Bin(MaxPath))})
 		}
+	case "follow":
+		h.Follow = c.Bool()
 	case "chunker":
 		h.Chunker = DecodeChunker(c)
 	case "base":

@@ -79,6 +79,9 @@ type Head struct {
 	Host, User string
 	Time       Time
 	Roots      []Root
+	// Tree streams: symbolic links were followed, so that files are found
+	// through the links in their paths.
+	Follow bool
 	// Content streams: what cut the files, and the snapshots that cached
 	// extents rest on.
 	Chunker *Chunker

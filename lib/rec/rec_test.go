@@ -48,7 +48,7 @@ func samples() map[Kind][]Record {
 	names := []Name{{0, "root"}, {1000, "\xfe"}}
 	end := &End{Status: 3, Entries: 2, Bytes: 3, Warnings: 1, Warned: []string{"a: b"}, Users: names, Groups: nil}
 	return map[Kind][]Record{
-		Tree: {&Head{Kind: Tree, Host: "h", User: "u", Time: Time{1, 2}, Roots: []Root{{"/", "a"}}},
+		Tree: {&Head{Kind: Tree, Host: "h", User: "u", Time: Time{1, 2}, Roots: []Root{{"/", "a"}}, Follow: true},
 			&Entry{Path: "a", Type: Dir, Mode: 0o755}, fileEntry(), &Tick{1, 2}, &Note{"pv-scan", "hm"}, &Names{Users: names}, end},
 		Content: {&Head{Kind: Content, Host: "h", User: "u", Roots: nil, Chunker: &Chunker{"gear1", 1, 2, 3}, Base: []id.ID{someID(8)}},
 			&Chunk{N: 0, Data: []byte("hello")}, &Entry{Path: "a", Type: File, Size: 5, Extents: []Extent{{N: 0, Len: 5}}}, &Cut{}, end},

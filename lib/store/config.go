@@ -107,18 +107,10 @@ func parseConfig(b []byte) (c Config, err error) {
 
 func readConfig(dir string) (Config, error) {
 	path := filepath.Join(dir, "config")
-	st, err := os.Stat(path)
-	var b []byte
-	if err == nil {
-		if !st.Mode().IsRegular() {
-			return Config{}, fmt.Errorf("%q is %w (its config is no file)", dir, ErrNone)
-		}
-		if st.Size() > maxConfig {
-			return Config{}, fmt.Errorf("%q: %w", path, wire.ErrLimit)
-		}
-		b, err = os.ReadFile(path)
-	}
+	b, err := readLimited(path, maxConfig)
 	switch {
+	case errors.Is(err, ErrDamaged):
+		return Config{}, fmt.Errorf("%q is %w (its config is no file, or a large one)", dir, ErrNone)
 	case errors.Is(err, fs.ErrNotExist):
 		if _, derr := os.Stat(dir); errors.Is(derr, fs.ErrNotExist) {
 			return Config{}, fmt.Errorf("%q is %w (no such directory)", dir, ErrNone)

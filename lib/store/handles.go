@@ -44,7 +44,7 @@ func (h *handles) get(path string) (*handle, error) {
 	h.tick++
 	e := h.open[path]
 	if e == nil {
-		f, err := os.Open(path)
+		f, err := openObject(path)
 		if err != nil {
 			return nil, err
 		}

@@ -58,6 +58,7 @@ type Put struct {
 	missing     id.Set
 	snapshot    *rec.Blob
 	pendingRows int
+	quota       int64     // that may be written, if there is one
 	room        int64     // that may be written before the free space is asked for
 	since       time.Time // of the last segment
 	sinceBytes  uint64
@@ -78,6 +79,9 @@ type Count struct {
 type PutOptions struct {
 	// As is the label that the repository gives the client.
 	As string
+	// MaxBytes is how large the repository may become; 0 is no limit. What other
+	// puts store at the same time is not counted.
+	MaxBytes int64
 	// Missing is told each id that something refers to and that is not there,
 	// once, when it is seen. An error ends the put.
 	Missing func(id.ID) error
@@ -112,6 +116,13 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 		seed:     maphash.MakeSeed(),
 	}
 	p.mark()
+	if o.MaxBytes > 0 {
+		used, err := r.used()
+		if err != nil {
+			return nil, err
+		}
+		p.quota = o.MaxBytes - used
+	}
 	return p, p.checkRoom(0)
 }
 

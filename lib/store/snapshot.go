@@ -9,6 +9,8 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"preserve/lib/id"
 	"preserve/lib/pack"
 	"preserve/lib/rec"
@@ -179,8 +181,26 @@ func (r *Repo) Snapshot(i id.ID) (*Snapshot, error) {
 	return &Snapshot{rec.Stored{ID: i}, item.Session, item.Blob}, nil
 }
 
+// openObject opens an object for reading. Something that is no file, such as a
+// fifo, on which an open would wait for ever, is ErrDamaged.
+func openObject(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("no file: %w", ErrDamaged)}
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
 func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
+	f, err := openObject(path)
 	if err != nil {
 		return nil, err
 	}

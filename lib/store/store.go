@@ -263,7 +263,7 @@ func openLock(path string) (*os.File, error) {
 // lockShared takes the lock that keeps an exclusive collector away. It is an
 // open file description lock: it belongs to the open file, and works over NFS.
 func lockShared(path string) (*os.File, error) {
-	f, err := os.Open(path)
+	f, err := openObject(path)
 	if err != nil {
 		return nil, fmt.Errorf("lock the repository: %w", err)
 	}

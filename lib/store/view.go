@@ -111,7 +111,7 @@ func (r *Repo) loadSegment(v *view, name id.ID, size int64) error {
 		v.large = append(v.large, large{name, s})
 		return nil
 	}
-	data, err := os.ReadFile(path)
+	data, err := readLimited(path, size)
 	if err != nil {
 		return err
 	}

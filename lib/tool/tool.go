@@ -22,6 +22,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 	"unicode"
 
 	"golang.org/x/sys/unix"
@@ -116,6 +117,9 @@ func pollable(f *os.File) io.Reader {
 		return f
 	}
 	Widen(f)
+	if f.SetReadDeadline(time.Time{}) == nil {
+		return f // whoever started us left it in this mode
+	}
 	fd := int(f.Fd())
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return f

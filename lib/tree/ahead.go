@@ -26,7 +26,8 @@ var coldAfter = 25 * time.Microsecond
 
 // An ahead is the helpers of a walk and their work.
 type ahead struct {
-	cost time.Duration // of one inode, a running average; only the walk looks at it
+	cost time.Duration    // of one inode, a running average; only the walk looks at it
+	skip func(*Stat) bool // what the walk will not enter; only the walk calls it
 
 	mu     sync.Mutex
 	more   *sync.Cond
@@ -39,7 +40,7 @@ type ahead struct {
 }
 
 func newAhead() *ahead {
-	a := &ahead{}
+	a := &ahead{skip: func(*Stat) bool { return false }}
 	a.more = sync.NewCond(&a.mu)
 	return a
 }
@@ -63,7 +64,7 @@ func (a *ahead) after(took time.Duration, l *level) {
 		return
 	}
 	for i := len(l.batch) - 1; i >= 0; i-- {
-		if b := &l.batch[i]; b.err == nil && b.st.Type == rec.Dir {
+		if b := &l.batch[i]; b.err == nil && !b.out && b.st.Type == rec.Dir && !a.skip(&b.st) {
 			a.todo = append(a.todo, join(l.path, l.name(b.index)))
 		}
 	}

@@ -23,6 +23,7 @@ const (
 	flagAppend       = 0x00000020
 	flagNoDump       = 0x00000040
 	flagNoAtime      = 0x00000080
+	flagNoCompress   = 0x00000400
 	flagJournalData  = 0x00004000
 	flagNoTail       = 0x00008000
 	flagDirSync      = 0x00010000
@@ -36,7 +37,7 @@ const (
 // (extents, inline data, an index) or are set in other ways (verity, encryption,
 // DAX, case folding).
 const SettableFlags = flagSecureDelete | flagUndelete | flagCompress | flagSync | flagImmutable | flagAppend |
-	flagNoDump | flagNoAtime | flagJournalData | flagNoTail | flagDirSync | flagTopDir | flagNoCOW | flagProjInherit
+	flagNoDump | flagNoAtime | flagNoCompress | flagJournalData | flagNoTail | flagDirSync | flagTopDir | flagNoCOW | flagProjInherit
 
 // flagNames are those of chattr(1), for messages.
 var flagNames = []struct {
@@ -44,7 +45,7 @@ var flagNames = []struct {
 	name string
 }{
 	{flagSecureDelete, "s"}, {flagUndelete, "u"}, {flagCompress, "c"}, {flagSync, "S"}, {flagImmutable, "i"},
-	{flagAppend, "a"}, {flagNoDump, "d"}, {flagNoAtime, "A"}, {flagJournalData, "j"}, {flagNoTail, "t"},
+	{flagAppend, "a"}, {flagNoDump, "d"}, {flagNoAtime, "A"}, {flagNoCompress, "m"}, {flagJournalData, "j"}, {flagNoTail, "t"},
 	{flagDirSync, "D"}, {flagTopDir, "T"}, {flagNoCOW, "C"}, {flagProjInherit, "P"},
 }
 
@@ -127,7 +128,23 @@ func (i inode) xattrNames() ([]string, error) {
 	}
 	names := splitNames(buf[:n])
 	slices.Sort(names)
-	return slices.Compact(names), nil
+	return slices.Compact(withoutViews(names)), nil
+}
+
+// xfs shows to root each access list a second time, in a form of its own. To
+// restore that too would undo what a mapping of owners made of the list.
+var xfsViews = map[string]string{
+	"trusted.SGI_ACL_FILE":    "system.posix_acl_access",
+	"trusted.SGI_ACL_DEFAULT": xattrDefaultACL,
+}
+
+func withoutViews(names []string) []string {
+	for view, list := range xfsViews {
+		if i := slices.Index(names, view); i >= 0 && slices.Contains(names, list) {
+			names = slices.Delete(names, i, i+1)
+		}
+	}
+	return names
 }
 
 // splitNames cuts a list of names, each with a NUL behind it.
@@ -221,7 +238,7 @@ func attributesAt(open func(dirfd int, path string, flags int) (int, error), dir
 	case rec.File:
 		fd, err = openLeased(open, dirfd, path)
 	case rec.Dir:
-		fd, err = quietly(open, dirfd, path, openDir)
+		fd, err = openInPlace(open, dirfd, path)
 	default:
 		fd, err = open(dirfd, path, openPath)
 	}
@@ -234,4 +251,19 @@ func attributesAt(open func(dirfd int, path string, flags int) (int, error), dir
 	}
 	xs, err = pathInode(fd).xattrs()
 	return xs, 0, err
+}
+
+// openInPlace opens a directory by its place first: opened by its name, it would
+// be mounted where something waits for that.
+func openInPlace(open func(dirfd int, path string, flags int) (int, error), dirfd int, path string) (int, error) {
+	place, err := open(dirfd, path, openPath)
+	if err != nil {
+		return -1, err
+	}
+	defer closeFD(place)
+	fd, err := quietly(openAt, place, ".", openDir)
+	if err == unix.EACCES { // it can be read, but not searched
+		fd, err = quietly(open, dirfd, path, openDir)
+	}
+	return fd, err
 }

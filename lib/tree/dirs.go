@@ -26,6 +26,7 @@ type dir struct {
 	old     bool     // it may have in it what this restore did not make
 	keep    bool     // its own metadata, and what has no entry in it, stays
 	virtual bool     // it is not there and would be made
+	passing bool     // only the names of leaders in it are used
 	names   []uint64 // with Into.Delete: of an old one, hashes of the names that have entries
 	given   *given   // to what is made in it; of an old one see probe
 	probe   *probe
@@ -165,7 +166,7 @@ func (t *Target) enter(d *dir, st *Stat) error {
 	name := base(d.path)
 	var fd int
 	err := t.inDir(d.parent, func(pfd int) (err error) {
-		if fd, err = openAt(pfd, name, openDir); denied(err) && !t.planning() && openUp(pfd, name) {
+		if fd, err = t.openDir(pfd, name, openDir); denied(err) && !t.planning() && openUp(pfd, name) {
 			if fd, err = openAt(pfd, name, openDir); err == nil {
 				d.thawed, d.hadMode = true, st.Mode
 				d.hadFlags, _ = allFlags(fd) // without them there is nothing to give back
@@ -271,7 +272,7 @@ func (t *Target) reopen(d *dir) (int, error) {
 	}
 	var st Stat
 	err = statAt(fd, "", &st)
-	if err == nil && (st.Ino != d.made.Ino || st.Dev != d.made.Dev) {
+	if err == nil && !d.passing && !st.sameFile(&d.made) {
 		err = ErrReplaced
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package tree
 import (
 	"bytes"
 	"errors"
+	"hash/maphash"
 	"os"
 	"slices"
 
@@ -13,7 +14,7 @@ import (
 
 // met is what a Target remembers of files that it found and kept.
 type met struct {
-	shared map[inodeID]struct{} // those with several names
+	shared map[uint64]struct{} // those with several names, hashes of their numbers
 }
 
 // maxShared bounds met.shared; what finds no room is written anew.
@@ -39,7 +40,7 @@ func (t *Target) meet(n *Node) (done bool, err error) {
 	var st Stat
 	switch err := statAt(dirfd, base(e.Path), &st); {
 	case errors.Is(err, unix.ENOENT):
-		return t.plan(n, nil)
+		return t.plan(n, dirfd, nil)
 	case err != nil:
 		return true, refused(e.Path, "look for what is there already", err)
 	}
@@ -51,7 +52,7 @@ func (t *Target) meet(n *Node) (done bool, err error) {
 		return true, nil
 	}
 	if st.Type == rec.Dir && !(t.into.Delete && !t.spare.Load()) {
-		if empty, err := isEmptyDir(dirfd, base(e.Path)); err != nil || !empty {
+		if empty, err := t.isEmptyDir(dirfd, base(e.Path)); err != nil || !empty {
 			return true, &Warning{e.Path, "create " + e.Type.String(), errTaken}
 		}
 	}
@@ -61,13 +62,13 @@ func (t *Target) meet(n *Node) (done bool, err error) {
 		}
 	}
 	n.old = &st
-	return t.plan(n, &st)
+	return t.plan(n, dirfd, &st)
 }
 
 func (t *Target) conflict() { t.mu.Lock(); t.counts.Conflicts++; t.mu.Unlock() }
 
-func isEmptyDir(dirfd int, name string) (bool, error) {
-	fd, err := openAt(dirfd, name, openDir)
+func (t *Target) isEmptyDir(dirfd int, name string) (bool, error) {
+	fd, err := t.openDir(dirfd, name, openDir)
 	if err != nil {
 		return false, err
 	}
@@ -107,7 +108,7 @@ func before(a, b rec.Time) bool { return a.Sec < b.Sec || a.Sec == b.Sec && a.Ns
 // does not become a program that runs with the power of its owner.
 func (t *Target) keep(n *Node, dirfd int, st *Stat) (bool, error) {
 	e := n.e
-	id := inodeID{st.Dev, st.Ino}
+	id := maphash.Comparable(nameSeed, inodeID{st.Dev, st.Ino})
 	if _, twice := t.met.shared[id]; st.Links > 1 && (twice || len(t.met.shared) >= maxShared) {
 		return false, nil // two entries, one file
 	}
@@ -130,7 +131,7 @@ func (t *Target) keep(n *Node, dirfd int, st *Stat) (bool, error) {
 	}
 	if st.Links > 1 {
 		if t.met.shared == nil {
-			t.met.shared = map[inodeID]struct{}{}
+			t.met.shared = map[uint64]struct{}{}
 		}
 		t.met.shared[id] = struct{}{}
 	}
@@ -161,11 +162,12 @@ func (t *Target) keepLeader(n *Node, st *Stat) {
 	l := &leader{node: n, refs: 1, ended: true, ino: st.Ino, dev: st.Dev}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.leaders[n.e.Path] = l
+	t.leaders.busy[n.e.Path] = l
 	if n.dir.barred && t.uid != 0 {
 		l.held = true
 		n.dir.refs++
 	}
+	t.finishLeader(l)
 }
 
 // A diff says in what something differs from its entry.
@@ -264,7 +266,7 @@ func (m *meta) bring(st *Stat, d diff) error {
 // what differs.
 func (m *meta) align(st *Stat, d diff) error {
 	m.xattrs = slices.DeleteFunc(d.names, func(n string) bool { return !stale(n) })
-	m.flags = true
+	m.exact, m.flags = true, true
 	if d.had&(flagImmutable|flagAppend) != 0 {
 		d.flags = thawFD(m.in.fd) || d.flags // if it cannot be, what it forbids is named
 	}
@@ -298,7 +300,7 @@ func (m *meta) align(st *Stat, d diff) error {
 }
 
 // plan tells what would be made of a node. It is done if that is all.
-func (t *Target) plan(n *Node, st *Stat) (done bool, err error) {
+func (t *Target) plan(n *Node, dirfd int, st *Stat) (done bool, err error) {
 	if !t.planning() {
 		return false, nil
 	}
@@ -308,7 +310,7 @@ func (t *Target) plan(n *Node, st *Stat) (done bool, err error) {
 	}
 	typ := e.Type
 	if typ == rec.HardLink {
-		l := t.leaders[e.Leader]
+		l := t.leaderOf(n.dir, e.Leader)
 		if l == nil {
 			return true, ErrLeader
 		}
@@ -316,7 +318,7 @@ func (t *Target) plan(n *Node, st *Stat) (done bool, err error) {
 			return true, nil
 		}
 	} else if e.Links > 1 {
-		t.leaders[e.Path] = &leader{node: n, refs: 1, ended: true}
+		t.leaders.done[t.leaders.key(e.Path)] = finished{typ: e.Type}
 	}
 	switch {
 	case st == nil:
@@ -325,6 +327,12 @@ func (t *Target) plan(n *Node, st *Stat) (done bool, err error) {
 		t.did(Update, e.Path)
 	default:
 		t.did(Replace, e.Path)
+	}
+	if st != nil && st.Type == rec.Dir && t.into.Delete {
+		r := remover{t: t, d: n.dir}
+		if err := r.empty(dirfd, dirfd, e.Path, base(e.Path), 0); err != nil && err != errRemains {
+			t.report(e.Path, "remove the directory in its place", err)
+		}
 	}
 	return true, nil
 }

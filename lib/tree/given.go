@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
 )
 
 // tempPrefix begins the name of every temporary file; random hexadecimal digits,
@@ -19,6 +21,7 @@ type given struct {
 	uid, gid uint32
 	flags    uint32   // inode flags
 	xattrs   []string // inherited ACLs and properties
+	coarse   bool     // times are not kept to the nanosecond
 }
 
 // A probe finds out once what is given in a directory that was there before.
@@ -76,6 +79,9 @@ func (g *given) of(fd int) error {
 			g.xattrs = append(g.xattrs, n)
 		}
 	}
+	fine := rec.Time{Sec: 1_000_000_001, Nsec: 123_456_789}
+	ts := unix.Timespec{Sec: fine.Sec, Nsec: int64(fine.Nsec)}
+	g.coarse = setTimes(fd, &[2]unix.Timespec{ts, ts}) != nil || statAt(fd, "", &st) != nil || st.MTime != fine
 	g.flags, err = getFlags(fd)
 	return err
 }

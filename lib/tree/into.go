@@ -5,8 +5,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"preserve/lib/rec"
 )
 
 // Into says what a Target does with what is there already. The zero value is
@@ -156,13 +154,13 @@ func isTemp(name string) bool {
 	return true
 }
 
-// eachName calls fn with every name in a directory, as the system lists them.
-// fn may remove the name.
+// eachName calls fn with every name in a directory, as the system lists them but
+// sorted as many at a time as it gives. fn may remove the name.
 func eachName(fd int, fn func(name string) error) error {
 	if _, err := unix.Seek(fd, 0, 0); err != nil {
 		return err
 	}
-	buf := make([]byte, 32<<10)
+	buf := make([]byte, 64<<10)
 	var l level
 	for {
 		n, err := unix.ReadDirent(fd, buf)
@@ -176,12 +174,21 @@ func eachName(fd int, fn func(name string) error) error {
 		}
 		l.names, l.list = l.names[:0], l.list[:0]
 		l.parse(buf[:n])
+		l.sort()
 		for i := range l.list {
 			if err := fn(l.name(i)); err != nil {
 				return err
 			}
 		}
 	}
+}
+
+// openDir opens a directory to list it and to work in it.
+func (t *Target) openDir(dirfd int, name string, flags int) (int, error) {
+	if t.planning() {
+		return quietly(openAt, dirfd, name, flags)
+	}
+	return openAt(dirfd, name, flags)
 }
 
 // errStop ends eachName early.
@@ -208,6 +215,3 @@ func thawFD(fd int) bool {
 
 // sameFile reports whether two stats are of one inode.
 func (s *Stat) sameFile(o *Stat) bool { return s.Ino == o.Ino && s.Dev == o.Dev }
-
-var typeWords = map[rec.Type]string{rec.None: "something unknown", rec.File: "a file", rec.Dir: "a directory", rec.Symlink: "a symbolic link",
-	rec.Fifo: "a fifo", rec.Socket: "a socket", rec.Char: "a device", rec.Block: "a device", rec.HardLink: "a file"}

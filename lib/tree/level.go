@@ -9,8 +9,6 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
-
-	"preserve/lib/rec"
 )
 
 // batchSize is how many entries of one directory are looked at before the
@@ -42,6 +40,9 @@ type child struct {
 	index int
 	st    Stat
 	err   error
+	// With a Chooser: the path, and whether it does not take it.
+	path string
+	out  bool
 }
 
 func (l *level) bytes(d dirent) []byte { return l.names[d.at : d.at+d.n] }
@@ -66,10 +67,14 @@ func (l *level) read(fd int, buf []byte) error {
 	if errors.Is(err, unix.ENOENT) { // removed while we stand in it
 		err = nil
 	}
-	slices.SortFunc(l.list, func(a, b dirent) int { return bytes.Compare(l.bytes(a), l.bytes(b)) })
+	l.sort()
 	// A directory that changes while it is read may give a name twice.
 	l.list = slices.CompactFunc(l.list, func(a, b dirent) bool { return bytes.Equal(l.bytes(a), l.bytes(b)) })
 	return err
+}
+
+func (l *level) sort() {
+	slices.SortFunc(l.list, func(a, b dirent) int { return bytes.Compare(l.bytes(a), l.bytes(b)) })
 }
 
 // The layout of struct linux_dirent64.
@@ -189,7 +194,11 @@ func (w *walker) fd(l *level) (int, error) {
 	if l.fd >= 0 {
 		return l.fd, nil
 	}
-	fd, err := quietly(openBeneath, w.rootfd, l.path, openDir)
+	open, flags := openBeneath, openDir
+	if w.Follow {
+		open, flags = openFollow, openDir&^unix.O_NOFOLLOW
+	}
+	fd, err := quietly(open, w.rootfd, l.path, flags)
 	var st Stat
 	if err == nil {
 		err = statAt(fd, "", &st)
@@ -205,32 +214,4 @@ func (w *walker) fd(l *level) (int, error) {
 	}
 	w.opened(l, fd)
 	return fd, nil
-}
-
-// links are the files with several names of which not all were met.
-type links map[inodeID]*linked
-
-type inodeID struct{ dev, ino uint64 }
-
-type linked struct {
-	leader string
-	left   uint32
-	typ    rec.Type
-	btime  rec.Time
-}
-
-// seen returns the first name of the file that is now met under path too, or ""
-// if this is the first. A number that was given to another file meanwhile is
-// known by the file's type and birth.
-func (l links) seen(path string, st *Stat) string {
-	key := inodeID{st.Dev, st.Ino}
-	f := l[key]
-	if f == nil || f.typ != st.Type || f.btime != st.BTime {
-		l[key] = &linked{path, st.Links - 1, st.Type, st.BTime}
-		return ""
-	}
-	if f.left--; f.left == 0 {
-		delete(l, key)
-	}
-	return f.leader
 }

@@ -50,24 +50,20 @@ func (n *Node) beside(what string, fn func(dirfd int, name string) error) error 
 
 // makeAs makes it under some name.
 func (n *Node) makeAs(what string, dirfd int, name string) (err error) {
-	e := n.e
-	mode, dev := uint32(0), 0
+	t, e := n.t, n.e
 	switch e.Type {
 	case rec.Symlink:
 		err = unix.Symlinkat(e.Target, dirfd, name)
 	case rec.Fifo:
-		mode = unix.S_IFIFO
+		err = unix.Mknodat(dirfd, name, unix.S_IFIFO|0o600, 0)
 	case rec.Socket:
-		mode = unix.S_IFSOCK
+		err = unix.Mknodat(dirfd, name, unix.S_IFSOCK|0o600, 0)
 	case rec.Char:
-		mode, dev = unix.S_IFCHR, int(unix.Mkdev(e.Major, e.Minor))
+		err = t.makeDevice(dirfd, name, unix.S_IFCHR, e)
 	case rec.Block:
-		mode, dev = unix.S_IFBLK, int(unix.Mkdev(e.Major, e.Minor))
+		err = t.makeDevice(dirfd, name, unix.S_IFBLK, e)
 	default:
 		err = errors.ErrUnsupported
-	}
-	if mode != 0 {
-		err = unix.Mknodat(dirfd, name, mode|0o600, dev)
 	}
 	if err != nil {
 		return n.refused(what, err)
@@ -224,6 +220,7 @@ func (t *Target) drop(l *leader) {
 	t.mu.Lock()
 	l.refs--
 	last := l.refs == 0
+	t.finishLeader(l)
 	t.mu.Unlock()
 	if !last {
 		return

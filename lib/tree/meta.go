@@ -24,16 +24,18 @@ type meta struct {
 	e       *rec.Entry
 	in      inode
 	xattrs  []string // that it may have already
+	exact   bool     // it has just these
 	flags   bool     // it may have inode flags already
+	coarse  bool     // its times may not be kept to the nanosecond
 	noOwner bool     // the owner could not be set
 }
 
 // meta is for something just made, by its open file; g, which may be nil, is
 // what it got from its surroundings.
 func (t *Target) meta(e *rec.Entry, in inode, g *given) meta {
-	m := meta{t: t, e: e, in: in}
+	m := meta{t: t, e: e, in: in, coarse: true}
 	if g != nil {
-		m.xattrs, m.flags = g.xattrs, g.flags != 0
+		m.xattrs, m.flags, m.coarse = g.xattrs, g.flags != 0, g.coarse
 	}
 	return m
 }
@@ -141,7 +143,7 @@ func (m *meta) lchown(uid, gid int) error {
 // thing got from the directory around it.
 func (m *meta) setXAttrs() error {
 	for _, name := range m.xattrs {
-		if name == xattrDefaultACL && m.e.Type != rec.Dir || m.e.Type == rec.Symlink {
+		if !m.exact && (name == xattrDefaultACL && m.e.Type != rec.Dir || m.e.Type == rec.Symlink) {
 			continue
 		}
 		if slices.ContainsFunc(m.e.XAttrs, func(x rec.XAttr) bool { return x.Name == name }) {
@@ -159,7 +161,7 @@ func (m *meta) setXAttrs() error {
 		if x.Name == xattrCapability && m.noOwner {
 			continue // counted by chown
 		}
-		err := m.in.set(x.Name, x.Value)
+		err := m.setXAttr(&x)
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 			// Too large for this file system's inodes, as a rule, and not a
 			// full disk: writing the next file tells.
@@ -209,8 +211,8 @@ func (m *meta) setTimes() error {
 			err = unix.UtimesNanoAt(unix.AT_FDCWD, m.in.proc, ts[:], 0)
 		}
 	}
-	if err == nil && (want.Sec < -1<<31 || want.Sec >= 1<<31) {
-		// Far from now: some file systems take another time without a word.
+	if err == nil && (m.coarse || want.Sec < -1<<31 || want.Sec >= 1<<31) {
+		// Some file systems take another time without a word.
 		var st Stat
 		if err = statAt(m.in.fd, "", &st); err == nil && st.MTime != want {
 			err = errTime
@@ -219,7 +221,7 @@ func (m *meta) setTimes() error {
 	return m.soften("set modification time", err)
 }
 
-var errTime = errors.New("this file system has no time so far from now")
+var errTime = errors.New("this file system has no such time")
 
 // wantFlags are the inode flags that the thing should have.
 func (m *meta) wantFlags() uint32 { return m.e.Flags & SettableFlags }
@@ -231,31 +233,37 @@ func (m *meta) setFlags() {
 		return
 	}
 	all, err := allFlags(m.in.fd)
-	if err == nil && all&SettableFlags != want {
-		err = writeFlags(m.in.fd, all&^SettableFlags|want)
-	}
-	if err == nil {
+	if err == nil && all&SettableFlags == want {
 		return
 	}
-	// One by one, to name those that cannot be set.
-	var lost uint32
-	var cause error
-	for _, f := range flagNames {
-		next := all&^f.bit | want&f.bit
-		if next == all {
-			continue
-		}
-		if err = writeFlags(m.in.fd, next); err == nil {
-			all = next
-		} else {
-			lost |= f.bit
-			cause = err
+	if err == nil {
+		err = writeFlags(m.in.fd, all&^SettableFlags|want)
+	}
+	if err != nil {
+		// One by one, so that those that can be set are.
+		for _, f := range flagNames {
+			next := all&^f.bit | want&f.bit
+			if next == all {
+				continue
+			}
+			if werr := writeFlags(m.in.fd, next); werr == nil {
+				all = next
+			} else {
+				err = werr
+			}
 		}
 	}
-	if lost != 0 {
-		m.t.report(m.e.Path, "set inode flags "+FlagNames(lost), cause)
+	// A file system may pass over a flag that it does not know without a word.
+	all, _ = allFlags(m.in.fd)
+	if missed := (all ^ want) & SettableFlags; missed != 0 {
+		if err == nil {
+			err = errFlags
+		}
+		m.t.report(m.e.Path, "set inode flags "+FlagNames(missed), err)
 	}
 }
+
+var errFlags = errors.New("this file system does not know them")
 
 func writeFlags(fd int, flags uint32) error {
 	return unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(flags))

@@ -28,22 +28,56 @@ const maxLinks = 40
 // would be stored under the same path, or have a stored parent in common, but
 // are found in different directories, are ErrMixed.
 func Resolve(dir string, sources []string, note func(source, stored string)) ([]rec.Root, error) {
-	start, err := startDir(dir)
+	r, err := NewResolver(dir)
 	if err != nil {
 		return nil, err
 	}
-	var roots []rec.Root
 	for _, source := range sources {
-		root, plain, err := resolve(start, source)
+		root, plain, err := r.Add(source)
 		if err != nil {
 			return nil, fmt.Errorf("source %s: %w", rec.Quote(source), err)
 		}
 		if !plain && note != nil {
 			note(source, root.Path)
 		}
-		roots = append(roots, root)
 	}
-	return merge(roots)
+	return r.Roots()
+}
+
+// A Resolver does what Resolve does with one source after the other, for lists of
+// them that may name what does not exist.
+type Resolver struct {
+	// Inner keeps sources below other sources, for a walk of one file system each.
+	Inner bool
+	start string
+	roots []rec.Root
+}
+
+// NewResolver begins with no source.
+func NewResolver(dir string) (*Resolver, error) {
+	start, err := startDir(dir)
+	return &Resolver{start: start}, err
+}
+
+// Add resolves a source, and keeps its root if there is no error. The source is
+// plain if it is stored under the path that its words say.
+func (r *Resolver) Add(source string) (root rec.Root, plain bool, err error) {
+	root, plain, err = resolve(r.start, source)
+	if err == nil {
+		r.roots = append(r.roots, root)
+	}
+	return root, plain, err
+}
+
+// Roots returns the roots as Resolve does, and forgets them.
+func (r *Resolver) Roots() ([]rec.Root, error) {
+	roots := r.roots
+	r.roots = nil
+	roots, err := merge(roots)
+	if !r.Inner {
+		roots = outermost(roots)
+	}
+	return roots, err
 }
 
 // startDir returns the physical path of the directory that relative sources
@@ -173,7 +207,7 @@ func physical(path string) (string, int, error) {
 	return "/" + strings.Join(names, "/"), fd, nil
 }
 
-// merge puts roots into path order and leaves out those below others.
+// merge puts roots into path order, each of them once.
 func merge(roots []rec.Root) ([]rec.Root, error) {
 	slices.SortFunc(roots, func(a, b rec.Root) int {
 		if c := rec.ComparePaths(a.Path, b.Path); c != 0 {
@@ -181,20 +215,27 @@ func merge(roots []rec.Root) ([]rec.Root, error) {
 		}
 		return strings.Compare(a.Dir, b.Dir)
 	})
-	var out []rec.Root
-	for _, r := range roots {
-		if len(out) > 0 {
-			last := out[len(out)-1]
-			if r.Dir != last.Dir && (last.Path == "" || top(r.Path) == top(last.Path)) {
-				return nil, mixed(last, r)
-			}
-			if rec.Below(r.Path, last.Path) {
-				continue
-			}
+	roots = slices.Compact(roots)
+	for i, up := 1, 0; i < len(roots); i++ {
+		r, last := roots[i], roots[up]
+		if r.Dir != last.Dir && (last.Path == "" || top(r.Path) == top(last.Path)) {
+			return nil, mixed(last, r)
 		}
-		out = append(out, r)
+		if !rec.Below(r.Path, last.Path) {
+			up = i
+		}
 	}
-	return out, nil
+	return roots, nil
+}
+
+// outermost leaves out the roots that are below others.
+func outermost(roots []rec.Root) (out []rec.Root) {
+	for _, r := range roots {
+		if n := len(out); n == 0 || !rec.Below(r.Path, out[n-1].Path) {
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // top returns the first name of a path.

@@ -46,8 +46,9 @@ func (t *Target) again(e *rec.Entry) (bool, error) {
 		return true, nil
 	}
 	t.mu.Lock()
-	l := t.leaders[e.Path]
-	delete(t.leaders, e.Path)
+	l := t.leaders.busy[e.Path]
+	delete(t.leaders.busy, e.Path)
+	delete(t.leaders.done, t.leaders.key(e.Path))
 	t.mu.Unlock()
 	if l != nil {
 		t.drop(l)

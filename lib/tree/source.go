@@ -19,6 +19,8 @@ type Source struct {
 	roots []rec.Root // in path order, none below another
 	fds   []int      // of their Dirs
 	dirs  map[string]int
+	// follow is set by Follow.
+	follow bool
 }
 
 // OpenRoots opens the directories that the roots of a stream's head name. Roots

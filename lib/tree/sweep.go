@@ -178,7 +178,7 @@ func (r *remover) empty(top, dirfd int, path, name string, depth int) error {
 	if depth >= maxSweep {
 		return r.moveUp(top, dirfd, name)
 	}
-	fd, err := openForSweep(dirfd, name, r.t.planning())
+	fd, err := r.t.openForSweep(dirfd, name)
 	if err != nil {
 		return err
 	}
@@ -224,9 +224,9 @@ var errMovedUp = errors.New("moved up")
 
 // openForSweep opens a directory whose content goes, though its mode may forbid
 // that to its owner.
-func openForSweep(dirfd int, name string, planning bool) (int, error) {
-	fd, err := openAt(dirfd, name, openDir)
-	if planning || err != nil && !denied(err) {
+func (t *Target) openForSweep(dirfd int, name string) (int, error) {
+	fd, err := t.openDir(dirfd, name, openDir)
+	if t.planning() || err != nil && !denied(err) {
 		return fd, err
 	}
 	if err == nil {

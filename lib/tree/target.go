@@ -69,7 +69,9 @@ type Target struct {
 	left    Left
 	counts  Counts
 	denied  map[[2]uint32]bool // owners that could not be set: whether the group could
-	leaders map[string]*leader // all: a name made during the scan makes more than Links
+	leaders leaders
+
+	powerless map[string]bool // guarded by mu: what was refused once for want of privilege
 
 	creating sync.RWMutex // held while a temporary file comes to be, and by Cleanup
 }
@@ -103,7 +105,7 @@ func NewTarget(path string) (*Target, error) { return OpenTarget(path, Into{}) }
 func OpenTarget(path string, into Into) (*Target, error) {
 	t := &Target{
 		Warn: func(*Warning) {}, into: into, temps: map[*temp]struct{}{}, denied: map[[2]uint32]bool{},
-		leaders: map[string]*leader{}, uid: uint32(os.Geteuid()),
+		leaders: newLeaders(), uid: uint32(os.Geteuid()),
 	}
 	t.idle = sync.NewCond(&t.mu)
 	if into.Sections {
@@ -135,7 +137,7 @@ func (t *Target) openRoot(path string) (fd int, made bool, err error) {
 		made = err == nil
 	}
 	if err == nil || errors.Is(err, unix.EEXIST) {
-		if fd, err = openAt(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY); err == nil {
+		if fd, err = t.openDir(unix.AT_FDCWD, path, unix.O_RDONLY|unix.O_DIRECTORY); err == nil {
 			return fd, made, nil
 		}
 		if err != unix.ENOENT || !t.planning() {
@@ -243,7 +245,7 @@ func (t *Target) Begin(e *rec.Entry) (*Node, error) {
 	}
 	n := &Node{t: t, dir: d, e: e}
 	if d.virtual {
-		_, err := t.plan(n, nil)
+		_, err := t.plan(n, -1, nil)
 		return nil, err
 	}
 	if d.old {
@@ -264,13 +266,13 @@ func (t *Target) lead(n *Node) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if e.Type == rec.HardLink {
-		if n.leader = t.leaders[e.Leader]; n.leader == nil {
+		if n.leader = t.leaderOf(d, e.Leader); n.leader == nil {
 			return ErrLeader
 		}
 		n.leader.refs++
 	} else if e.Links > 1 {
 		n.leader = &leader{node: n, refs: 2}
-		t.leaders[e.Path] = n.leader
+		t.leaders.busy[e.Path] = n.leader
 		if d.barred && t.uid != 0 {
 			n.leader.held = true
 			d.refs++
@@ -338,8 +340,8 @@ func (t *Target) Close() error {
 	for t.pending > 0 && !t.dead {
 		t.idle.Wait()
 	}
-	leaders := t.leaders
-	t.leaders = map[string]*leader{}
+	leaders := t.leaders.busy
+	t.leaders.busy = map[string]*leader{}
 	err := t.err
 	if t.dead {
 		err = ErrClosed

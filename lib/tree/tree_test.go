@@ -172,17 +172,52 @@ func makeNode(src *Source, e *rec.Entry, n *Node) error {
 		o.Abort()
 		return err
 	}
+	if err := copyHoles(src, e, o); err != nil {
+		o.Abort()
+		return err
+	}
 	return o.Finish(e)
+}
+
+// copyHoles tells of a file's holes.
+func copyHoles(src *Source, e *rec.Entry, o *Out) error {
+	f, err := src.Open(e.Path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	for off := int64(0); ; {
+		start, end, err := f.NextSegment(&st, off)
+		if err == io.EOF {
+			return o.Hole(off, int64(st.Size)-off)
+		}
+		if err == nil && start > off {
+			err = o.Hole(off, start-off)
+		}
+		if err != nil {
+			return err
+		}
+		off = end
+	}
 }
 
 // copyTree makes the entries below dir, several at a time, and returns the
 // warnings.
 func copyTree(t testing.TB, roots []rec.Root, es []*rec.Entry, dir string, workers int) (warnings []string, left Left) {
 	t.Helper()
+	return copyTreeInto(t, roots, es, dir, workers, Into{})
+}
+
+func copyTreeInto(t testing.TB, roots []rec.Root, es []*rec.Entry, dir string, workers int, o Into) (warnings []string, left Left) {
+	t.Helper()
 	src, err := OpenRoots(roots)
 	must(t, err)
 	defer src.Close()
-	tg, err := NewTarget(dir)
+	tg, err := OpenTarget(dir, o)
 	must(t, err)
 	var mu sync.Mutex
 	warn := func(w *Warning) {

@@ -15,6 +15,21 @@ type Options struct {
 	// Attributes reads extended attributes and inode flags too. It opens every
 	// file.
 	Attributes bool
+	// Choose, if not nil, leaves things out.
+	Choose Chooser
+	// OneFileSystem keeps each root to the file system that it is on: to its mount,
+	// and on that to its device, which a btrfs subvolume has of its own. Where
+	// another begins, a directory is an entry without children; anything else, a
+	// file that is mounted over another, is no entry. Roots below others are
+	// walked where the others do not come to them. Mounted, if not nil, is told of
+	// each such place, before its entry.
+	OneFileSystem bool
+	Mounted       func(path string, typ rec.Type)
+	// Follow takes what links lead to in their place: see Walk.
+	Follow bool
+	// Links, if not nil, is told of links that lead out of the roots and of files
+	// with names outside.
+	Links LinkReporter
 	// Report is told what is not in the entries; it must not be nil.
 	Report Reporter
 }
@@ -44,16 +59,38 @@ type Reporter interface {
 // is a repository or a cache of Preserve is an entry without children, unless it
 // is a root.
 //
+// With Options.Follow a link is the entry of what it leads to, and a directory that
+// it leads to is walked. A link stays a link, and is reported, if it leads to
+// nothing, or to a directory that the walk is in or that is above one, so that it
+// would never end. Names of a file are hard links if no link led to them, or the same
+// link to a directory; else each is a file of its own.
+//
+// A root below another one of the same Dir is walked with it, or, with
+// Options.OneFileSystem, where that one does not come to it.
+//
 // Memory: the names in the directories from the root to the entry, and for each
 // file with further names still unseen its path.
 func Walk(roots []rec.Root, o Options, visit func(*rec.Entry) error) error {
-	w := &walker{Options: o, visit: visit, rootfd: -1, links: links{}, dents: make([]byte, 64<<10), link: make([]byte, 512)}
+	if o.OneFileSystem && !haveMounts() {
+		return ErrNoMounts
+	}
+	if o.Follow {
+		if err := canFollow(); err != nil {
+			return err
+		}
+	}
+	w := &walker{Options: o, visit: visit, rootfd: -1, links: newLinks(o.Links != nil), dents: make([]byte, 64<<10), link: make([]byte, 512)}
 	w.ahead = newAhead()
+	w.ahead.skip = w.elsewhere
+	w.out = newLeads(roots, o.Links)
 	defer w.leaveRoot()
 	var before rec.Root
 	for i, r := range roots {
 		if i > 0 && rec.ComparePaths(before.Path, r.Path) >= 0 {
 			return fmt.Errorf("root %s: %w", rec.Quote(r.Path), rec.ErrOrder)
+		}
+		if i > 0 && r.Dir == before.Dir && rec.Below(r.Path, before.Path) {
+			continue
 		}
 		if i == 0 || r.Dir != before.Dir {
 			if err := w.changeRoot(r.Dir); err != nil {
@@ -61,11 +98,13 @@ func Walk(roots []rec.Root, o Options, visit func(*rec.Entry) error) error {
 			}
 			before.Path = ""
 		}
+		w.inner = innerRoots(roots[i:])
 		if err := w.root(r, before.Path); err != nil {
 			return err
 		}
 		before = r
 	}
+	w.out.end(w.links)
 	return nil
 }
 
@@ -77,13 +116,17 @@ type walker struct {
 	Options
 	visit  func(*rec.Entry) error
 	e      rec.Entry
-	links  links
+	links  *links
 	rootfd int // of the root's Dir
 	stack  []*level
 	nopen  int
 	ahead  *ahead
 	dents  []byte // from the system
 	link   []byte
+	here   place      // of the root; see OneFileSystem
+	inner  []rec.Root // that are below the root
+	jumps  []jump     // that the walk is below; see Follow
+	out    *leads
 }
 
 func (w *walker) changeRoot(dir string) error {
@@ -91,6 +134,7 @@ func (w *walker) changeRoot(dir string) error {
 	var err error
 	w.rootfd, err = openRoot(dir)
 	w.ahead.begin(w.rootfd)
+	w.out.dir = dir
 	return err
 }
 
@@ -155,6 +199,8 @@ func (w *walker) top(dirfd int, path, name string) error {
 		w.Report.Warn(path, op("stat", err))
 		return nil
 	}
+	defer func(outer place) { w.here = outer }(w.here)
+	w.here = placeOf(&st)
 	return w.entry(dirfd, path, name, &st, true)
 }
 
@@ -178,6 +224,10 @@ func (w *walker) entry(dirfd int, path, name string, st *Stat, top bool) error {
 			w.Report.Warn(path, ErrReplaced)
 			return nil
 		}
+		if !top && w.Choose != nil && !w.Choose.Take(path, st) {
+			w.out.leftOut(path)
+			return nil
+		}
 	}
 }
 
@@ -191,6 +241,9 @@ func (w *walker) gone(path, what string, err error) {
 }
 
 func (w *walker) try(dirfd int, path, name string, st *Stat, top bool) (again bool, err error) {
+	if !top && w.elsewhere(st) {
+		return false, w.mounted(dirfd, path, name, st)
+	}
 	e := &w.e
 	st.entry(e)
 	e.Path = path
@@ -212,6 +265,13 @@ func (w *walker) try(dirfd int, path, name string, st *Stat, top bool) (again bo
 			w.Report.Warn(path, fmt.Errorf("read link: %w: a target of %d bytes", rec.ErrPath, len(e.Target)))
 			return false, nil
 		}
+		if w.Follow {
+			if kept, err := w.through(dirfd, path, name, top); !kept {
+				return false, err
+			}
+		} else {
+			w.out.link(dirfd, path, e.Target)
+		}
 	}
 	if e.Links > 1 {
 		if leader := w.links.seen(path, st); leader != "" {
@@ -223,7 +283,7 @@ func (w *walker) try(dirfd int, path, name string, st *Stat, top bool) (again bo
 	if w.Attributes {
 		xs, flags, err := attributesAt(openAt, dirfd, name, st.Type)
 		if errors.Is(err, unix.ENOENT) {
-			delete(w.links, inodeID{st.Dev, st.Ino}) // the next name is the first
+			w.links.forget(st) // the next name is the first
 			w.Report.Vanished(path)
 			return false, nil
 		}
@@ -245,7 +305,15 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 		return false, op("open directory "+rec.Quote(path), err)
 	case err != nil:
 		w.fault(op("open directory", err))
+		w.out.leftOut(path)
 		return false, w.visit(&w.e)
+	}
+	if w.OneFileSystem && !top {
+		var st Stat
+		if statAt(fd, "", &st) == nil && w.elsewhere(&st) { // mounted meanwhile
+			closeFD(fd)
+			return true, nil
+		}
 	}
 	l := w.push(fd, path)
 	defer w.pop()
@@ -260,8 +328,10 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 	}
 	if why := l.ours(fd); why != "" && !top {
 		w.Report.Skipped(path, why)
+		w.out.leftOut(path)
 		return false, nil
 	}
+	w.enter(l, fd)
 	return false, w.children(l)
 }
 
@@ -273,7 +343,11 @@ func (w *walker) children(l *level) error {
 			workers := w.ahead.workers(len(l.list) - at)
 			begun := time.Now()
 			at = l.stat(fd, at, workers)
-			w.ahead.after(time.Since(begun)*time.Duration(workers), l)
+			took := time.Since(begun)
+			if w.Choose != nil {
+				w.choose(l)
+			}
+			w.ahead.after(took*time.Duration(workers), l)
 		}
 		if Exhausted(err) {
 			return op("open directory "+rec.Quote(l.path)+" again", err)
@@ -284,7 +358,13 @@ func (w *walker) children(l *level) error {
 		}
 		for i := range l.batch {
 			b := &l.batch[i]
-			path := join(l.path, l.name(b.index))
+			if b.out {
+				continue
+			}
+			path := b.path
+			if w.Choose == nil {
+				path = join(l.path, l.name(b.index))
+			}
 			if b.err != nil {
 				w.gone(path, "stat", b.err)
 				continue

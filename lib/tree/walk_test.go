@@ -232,6 +232,24 @@ func TestWalkUnreadable(t *testing.T) {
 	})
 }
 
+// TestUnsearchable reads the attributes of a directory that can be read but not
+// searched.
+func TestUnsearchable(t *testing.T) {
+	dir, child := userDir(t)
+	if !child {
+		write(t, filepath.Join(dir, "read/in"), "")
+		must(t, os.Chmod(filepath.Join(dir, "read"), 0o444))
+	}
+	asUser(t, dir, func() {
+		s, err := OpenRoots([]rec.Root{{Dir: dir}})
+		must(t, err)
+		defer s.Close()
+		if _, _, err := s.Attributes("read", rec.Dir); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestWalkVanished(t *testing.T) {
 	dir := tmp(t)
 	for _, f := range []string{"a", "b/x", "c", "d", "e/x"} {
@@ -310,7 +328,7 @@ func TestWalkStops(t *testing.T) {
 }
 
 func TestHardLinkReused(t *testing.T) {
-	l := links{}
+	l := newLinks(false)
 	a := &Stat{Type: rec.File, Ino: 1, Dev: 2, Links: 3, BTime: rec.Time{Sec: 1}}
 	b := &Stat{Type: rec.File, Ino: 1, Dev: 2, Links: 2, BTime: rec.Time{Sec: 2}}
 	for i, c := range []struct {

@@ -128,9 +128,14 @@ func run(env *tool.Env, stdin io.Reader, out *rec.Writer, rulesFor func(roots []
 			return err
 		}
 		defer r.src.Close()
+		if head.Follow {
+			if err := r.src.Follow(); err != nil {
+				return err
+			}
+		}
 	}
 	// Nothing that comes out rests on what a snapshot holds.
-	head.Kind, head.Chunker, head.Base = rec.Content, rules.chunker, nil
+	head.Kind, head.Chunker, head.Base, head.Follow = rec.Content, rules.chunker, nil, false
 	if err := out.Write(head); err != nil {
 		return err
 	}

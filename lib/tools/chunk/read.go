@@ -85,7 +85,7 @@ func (r *reader) prepare(e *rec.Entry) (*file, error) {
 	case e.Type == rec.File:
 		return f, r.regular(f)
 	default:
-		r.attributes(f, func() ([]rec.XAttr, uint32, error) { return r.src.Attributes(e.Path, e.Type) })
+		r.attributes(f, func() ([]rec.XAttr, uint32, error) { return r.src.EntryAttributes(e) })
 	}
 	return f, nil
 }
@@ -110,7 +110,7 @@ func (r *reader) attributes(f *file, read func() ([]rec.XAttr, uint32, error)) {
 // file.
 func (r *reader) regular(f *file) error {
 	e := f.entry
-	o, err := r.src.Open(e.Path)
+	o, err := r.src.OpenEntry(e)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		f.gone = true

@@ -26,6 +26,8 @@ const usage = `usage: pv-get REPO ID [--meta] >sealed
        pv-get REPO --snapshots >sealed
        pv-get REPO --ids >ids
        pv-get REPO --has ID[,ID]... >ids
+       pv-get REPO --keys >names
+       pv-get REPO --key NAME >wrapped
 
   REPO  ->  stdout: sealed stream, or ids: 64 hex digits and a newline each
 
@@ -35,6 +37,8 @@ const usage = `usage: pv-get REPO ID [--meta] >sealed
   --snapshots  the snapshots' own blobs
   --ids        the ids of all blobs, sorted
   --has LIST   those of these snapshots that are there
+  --keys       the names of the wrapped keys
+  --key NAME   the wrapped key of that name, for pv-key unwrap
   -v, -q       say more, say less
 `
 
@@ -46,12 +50,14 @@ func Run(env *tool.Env) error {
 	snapshots := fs.Bool("snapshots", false, "")
 	ids := fs.Bool("ids", false, "")
 	has := fs.String("has", "", "")
+	keyName := fs.String("key", "", "")
+	keys := fs.Bool("keys", false, "")
 	words, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
 	}
 	modes := 0
-	for _, on := range []bool{len(words) > 1, *blobs != "", *snapshots, *ids, *has != ""} {
+	for _, on := range []bool{len(words) > 1, *blobs != "", *snapshots, *ids, *has != "", *keyName != "", *keys} {
 		if on {
 			modes++
 		}
@@ -62,7 +68,7 @@ func Run(env *tool.Env) error {
 	case len(words) > 2:
 		return tool.Usagef("give one repository and one snapshot id")
 	case modes != 1:
-		return tool.Usagef("give a snapshot id, or one of --blobs, --snapshots, --ids, --has")
+		return tool.Usagef("give a snapshot id, or one of --blobs, --snapshots, --ids, --has, --key, --keys")
 	case *meta && len(words) != 2:
 		return tool.Usagef("--meta goes with a snapshot id")
 	case *blobs != "" && *blobs != "-":
@@ -74,6 +80,10 @@ func Run(env *tool.Env) error {
 		return runHas(env, words[0], *has, o)
 	case *ids:
 		return runIDs(env, words[0], o)
+	case *keys:
+		return runKeys(env, words[0], o)
+	case *keyName != "":
+		return runKey(env, words[0], *keyName, o)
 	case *snapshots:
 		return runSnapshots(env, words[0], o)
 	case *blobs != "":

@@ -18,6 +18,10 @@ import (
 const usage = `usage: pv-key new -o MASTER
        pv-key derive write|list|read|cut -k MASTER -o FILE [--writer NAME]
        pv-key show FILE
+       pv-key wrap -k KEY [--time 3s] [--memory 1024] [--passphrase-fd N] >WRAPPED
+       pv-key unwrap -o FILE [--passphrase-fd N] <WRAPPED
+       pv-key paper -k MASTER >PAGE
+       pv-key from-paper -o MASTER [<PAGE]
 
 new makes a master key: keep it offline, for without it and the keys derived
 from it no backup can be read. derive makes keys for daily work:
@@ -28,12 +32,20 @@ from it no backup can be read. derive makes keys for daily work:
   cut    cuts files into chunks, for pv-chunk in a process of its own
 
 show tells kind, key id, name and what a key can do, one "field: value" a line.
-Key files are never overwritten.
+
+wrap encrypts a key under a passphrase of eight words, which it makes and shows on
+the terminal; unwrap gives the key back. paper writes a page to print, with the
+master key in groups of five letters and digits; from-paper takes them from stdin,
+or asks for them. Key files are never overwritten.
 
   -o FILE        where to write the new key
   -k MASTER      the master key
   --writer NAME  what backups made with a write key say of who made them:
                  1 to 32 of a-z 0-9 . _ - (default: the host's name)
+  --time T       how long one guess at the passphrase takes on this machine (3s,
+                 10m, 1h): the longer, the harder to guess, and to open
+  --memory MIB   and how much memory
+  --passphrase-fd N  take the passphrase from this open file, not from the terminal
   -q             say only errors and warnings
   -v             say more
 `
@@ -44,12 +56,15 @@ func Run(env *tool.Env) error {
 	out := fs.String("o", "", "")
 	master := fs.String("k", "", "")
 	writer := fs.String("writer", "", "")
+	cost := fs.Duration("time", work, "")
+	memory := fs.Int("memory", key.DefaultMemory>>10, "")
+	fd := fs.Int("passphrase-fd", -1, "")
 	words, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
 	}
 	if len(words) == 0 {
-		return tool.Usagef("what to do? new, derive or show")
+		return tool.Usagef("what to do? %s", verbs)
 	}
 	verb, words := words[0], words[1:]
 	switch verb {
@@ -68,9 +83,31 @@ func Run(env *tool.Env) error {
 			return err
 		}
 		return show(env, words[0])
+	case "wrap":
+		if err := check(fs, words, 0, "k", "time?", "memory?", "passphrase-fd?"); err != nil {
+			return err
+		}
+		return wrap(env, *master, *cost, *memory, *fd)
+	case "unwrap":
+		if err := check(fs, words, 0, "o", "passphrase-fd?"); err != nil {
+			return err
+		}
+		return unwrap(env, *out, *fd)
+	case "paper":
+		if err := check(fs, words, 0, "k"); err != nil {
+			return err
+		}
+		return paper(env, *master)
+	case "from-paper":
+		if err := check(fs, words, 0, "o"); err != nil {
+			return err
+		}
+		return fromPaper(env, *out)
 	}
-	return tool.Usagef("%q: not new, derive or show", verb)
+	return tool.Usagef("%q: not %s", verb, verbs)
 }
+
+const verbs = "new, derive, show, wrap, unwrap, paper or from-paper"
 
 // check refuses a command line that does not consist of n words and the given
 // flags, of which those that end in "?" may be absent.

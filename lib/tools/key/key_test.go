@@ -6,7 +6,9 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"preserve/lib/key"
@@ -130,7 +132,7 @@ func TestErrors(t *testing.T) {
 		want   string
 	}{
 		{"", 2, "what to do?"},
-		{"make -o x", 2, `"make": not new, derive or show`},
+		{"make -o x", 2, `"make": not new, derive, show, wrap`},
 		{"new", 2, "-o is missing"},
 		{"new x -o y", 2, "1 arguments where 0 are wanted"},
 		{"new -o x -k m", 2, "-k does not belong here"},
@@ -208,4 +210,92 @@ func TestSecretsAreNotPrinted(t *testing.T) {
 			}
 		}
 	}
+}
+
+// withSecret runs pv-key with a passphrase to be read from a file descriptor.
+func withSecret(t *testing.T, stdin, secret string, args ...string) (status int, stdout, stderr string) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.WriteString(secret); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	// The command closes what it is given.
+	fd, err := syscall.Dup(int(r.Fd()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	var out, said bytes.Buffer
+	env := tool.NewEnv("pv-key", append(args, "--passphrase-fd", strconv.Itoa(fd)), strings.NewReader(stdin), &out, &said)
+	return env.Status(Run(env)), out.String(), said.String()
+}
+
+func TestWrapAndUnwrap(t *testing.T) {
+	begin(t)
+	must(t, "derive", "read", "-k", "m", "-o", "r")
+	for _, name := range []string{"m", "r"} {
+		status, wrapped, stderr := withSecret(t, "", "open sesame\n", "wrap", "-k", name, "--time", "1ms", "--memory", "1")
+		if status != 0 || !strings.Contains(wrapped, "BEGIN PRESERVE WRAPPED KEY") || strings.Contains(wrapped+stderr, "sesame") {
+			t.Fatalf("wrap: %d\n%s%s", status, wrapped, stderr)
+		}
+		status, _, stderr = withSecret(t, wrapped, " open  sesame", "unwrap", "-o", name+".again")
+		if status != 0 {
+			t.Fatalf("unwrap: %d\n%s", status, stderr)
+		}
+		a, _ := os.ReadFile(name)
+		b, _ := os.ReadFile(name + ".again")
+		if i := bytes.Index(a, []byte("-----BEGIN")); i < 0 || !bytes.HasSuffix(b, a[i:]) {
+			t.Errorf("unwrapped:\n%s", b)
+		}
+		status, stdout, stderr := withSecret(t, wrapped, "open says me", "unwrap", "-o", "wrong")
+		if _, err := os.Stat("wrong"); status != 1 || stdout != "" || !strings.Contains(stderr, "wrong passphrase") || err == nil {
+			t.Errorf("wrong passphrase: %d, %q, %v", status, stderr, err)
+		}
+		status, _, stderr = withSecret(t, wrapped, "open sesame", "unwrap", "-o", name)
+		if status != 1 || !strings.Contains(stderr, "exists") {
+			t.Errorf("over a key file: %d, %q", status, stderr)
+		}
+	}
+	for _, args := range []string{"wrap", "wrap -k m --time 0s", "wrap -k m --memory 0", "wrap -k m --memory 2049", "unwrap", "unwrap -k m -o x", "wrap -k m -o x"} {
+		if status, _, _ := withSecret(t, "", "x", strings.Fields(args)...); status != 2 {
+			t.Errorf("%s: %d", args, status)
+		}
+	}
+	if status, _, stderr := withSecret(t, "", "", "wrap", "-k", "m", "--time", "1ms", "--memory", "1"); status != 1 || !strings.Contains(stderr, "passphrase") {
+		t.Errorf("no passphrase: %d, %q", status, stderr)
+	}
+}
+
+func TestPaperAndBack(t *testing.T) {
+	begin(t)
+	page, _ := must(t, "paper", "-k", "m")
+	status, _, stderr := withStdin(page, "from-paper", "-o", "again")
+	if status != 0 {
+		t.Fatal(stderr)
+	}
+	a, _ := os.ReadFile("m")
+	b, _ := os.ReadFile("again")
+	if !bytes.Equal(a, b) {
+		t.Errorf("another key:\n%s%s", a, b)
+	}
+	at := strings.Index(page, "PV1  ") + 5
+	wrong := page[:at] + "1" + page[at+1:] // a digit that there is not; for others see lib/key
+	status, _, stderr = withStdin(wrong, "from-paper", "-o", "wrong")
+	if status != 1 || !strings.Contains(stderr, "group 1,") {
+		t.Errorf("a slip of the pen: %d, %q", status, stderr)
+	}
+	must(t, "derive", "read", "-k", "m", "-o", "r")
+	if status, stdout, stderr := run("paper", "-k", "r"); status != 1 || stdout != "" || !strings.Contains(stderr, "master") {
+		t.Errorf("a read key on paper: %d, %q", status, stderr)
+	}
+}
+
+func withStdin(stdin string, args ...string) (status int, stdout, stderr string) {
+	var out, said bytes.Buffer
+	env := tool.NewEnv("pv-key", args, strings.NewReader(stdin), &out, &said)
+	return env.Status(Run(env)), out.String(), said.String()
 }

@@ -20,12 +20,15 @@ import (
 	"preserve/lib/tool"
 )
 
-const usage = `usage: pv-put [--as LABEL] [--stall DURATION] REPO <sealed
+const usage = `usage: pv-put [--as LABEL] [--stall DURATION] [--max-bytes SIZE] REPO <sealed
+       pv-put --key NAME REPO <wrapped
 
   stdin: sealed stream  ->  REPO  ->  stdout: the snapshot's id
 
   --as LABEL        what the repository calls the client, in its lists
   --stall DURATION  give up when nothing arrives for so long (default 15m)
+  --max-bytes SIZE  store no more when REPO has this size: bytes, or with K, M, G, T
+  --key NAME        store a wrapped key (pv-key wrap) in REPO under that name
   -v, -q            say more, say less
 
 A missing or empty REPO is made if the stream rests on no earlier snapshot.
@@ -33,6 +36,8 @@ A stream in order loose (packs, healing) commits nothing: its blobs are added
 where no good copy is there. On stdout "missing HEX" names a blob that the
 snapshot needs and that is not in REPO: then nothing is committed.
 `
+
+var errQuota = errors.New("not a size above 0: bytes, or with K, M, G or T behind")
 
 // maxLabel bounds the label of --as.
 const maxLabel = 255
@@ -42,6 +47,8 @@ func Run(env *tool.Env) error {
 	fs := env.Flags()
 	label := fs.String("as", "", "")
 	stall := fs.Duration("stall", 15*time.Minute, "")
+	quota := fs.String("max-bytes", "", "")
+	keyName := fs.String("key", "", "")
 	words, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
@@ -53,6 +60,15 @@ func Run(env *tool.Env) error {
 		return tool.Usagef("--stall must be more than nothing")
 	case len(*label) > maxLabel || strings.ContainsFunc(*label, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
 		return tool.Usagef("--as takes at most %d bytes of text without control characters", maxLabel)
+	}
+	maxBytes := int64(0)
+	if *quota != "" {
+		if maxBytes, err = tool.ParseSize(*quota); err != nil || maxBytes == 0 {
+			return tool.Usagef("--max-bytes %s: %v", *quota, errQuota)
+		}
+	}
+	if *keyName != "" {
+		return putKey(env, *keyName, words[0])
 	}
 	in, err := env.Input()
 	if err != nil {
@@ -72,7 +88,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	defer repo.Close()
-	p, err := repo.NewPut(h.Base, store.PutOptions{As: *label, Missing: func(i id.ID) error {
+	p, err := repo.NewPut(h.Base, store.PutOptions{As: *label, MaxBytes: maxBytes, Missing: func(i id.ID) error {
 		_, err := fmt.Fprintf(env.Stdout, "missing %s\n", i)
 		return err
 	}})

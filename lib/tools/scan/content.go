@@ -2,6 +2,7 @@ package scan
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -23,6 +24,20 @@ type contentModes struct {
 }
 
 func (m *contentModes) on() bool { return m.stdin != "" || m.fromTar }
+
+// alone refuses the flags that are about paths.
+func (m *contentModes) alone(fs *flag.FlagSet) (err error) {
+	fs.Visit(func(f *flag.Flag) {
+		if name := f.Name; name != "stdin" && name != "from-tar" && name != "v" && name != "q" {
+			dashes := "--"
+			if len(name) == 1 {
+				dashes = "-"
+			}
+			err = tool.Usagef("%s%s does not go with --stdin or --from-tar: it is about paths", dashes, name)
+		}
+	})
+	return err
+}
 
 // run writes an uncut content stream of stdin, or of what a command writes.
 func (m *contentModes) run(env *tool.Env, words []string) error {

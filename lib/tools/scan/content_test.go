@@ -111,7 +111,8 @@ func TestStdinFails(t *testing.T) {
 		{nil, []string{"--stdin", "/"}, 2, "a file needs a name"},
 		{nil, []string{"--stdin", "f", "--from-tar"}, 2, "exclude each other"},
 		{nil, []string{"--from-tar", "f"}, 2, "takes no"},
-		{nil, []string{"--stdin", "f", "-C", "/"}, 2, "go with paths"},
+		{nil, []string{"--stdin", "f", "-C", "/"}, 2, "-C does not go with --stdin"},
+		{nil, []string{"--from-tar", "--exclude", "x"}, 2, "--exclude does not go with --stdin or --from-tar"},
 		{strings.NewReader("hello"), []string{"--from-tar"}, 1, "read tar archive: "},
 	} {
 		entries, _, stderr, status := contents(t, c.in, c.words...)

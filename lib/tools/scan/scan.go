@@ -15,7 +15,9 @@ import (
 	"preserve/lib/tree"
 )
 
-const usage = `usage: pv-scan [-C DIR] [--xattrs] PATH… >tree
+const usage = `usage: pv-scan [-C DIR] [--xattrs] [--exclude PATTERN]… PATH… >tree
+       pv-scan … --files-from LIST >tree
+       pv-scan … --why NAME PATH…
        pv-scan --stdin NAME [-- COMMAND…] >content
        pv-scan --from-tar <tar >content
 
@@ -28,8 +30,37 @@ Contents are not read. An absolute PATH is stored without its leading "/".
   -C DIR    begin relative paths from DIR, not from the working directory
   --xattrs  read extended attributes and inode flags too, for a pipeline
             without pv-chunk, which reads them itself
+  -x, --one-file-system
+            stay on the file system of each PATH: where another begins there is
+            an empty directory. To have two of them: pv-scan -x / /home
+  --dereference
+            store what symbolic links point to in their place
+  --no-warn-links
+            do not name links that lead out of the backup
   -v, -q    say more, or only errors and warnings
 
+What to leave out; all of it is optional. PATTERN is as in .gitignore: "*.o" is a
+name at any depth, "cache/" a directory, "/home/me/tmp" a path, "**" any number of
+directories. The last pattern that matches decides, in the order of the command
+line; nothing below a directory that is left out can be taken back.
+
+  --exclude PATTERN    may be repeated: --exclude '*.o' --exclude /home/me/tmp
+  --exclude-from FILE  patterns, a line each, as in .gitignore, "!" and "#" too
+  --include PATTERN    take back what a pattern before it leaves out:
+                       --exclude '*.log' --include important.log
+  --iexclude, --iinclude, --iexclude-from
+                       the same for upper and lower case: --iexclude '*.jpg'
+  --exclude-caches     of a directory with a CACHEDIR.TAG only the tag is taken
+  --exclude-if-present NAME
+                       of a directory with that name in it only the name is taken,
+                       may be repeated: --exclude-if-present .nobackup
+  --exclude-larger-than SIZE
+                       files of more than SIZE bytes; K, M, G, T: --exclude-larger-than 2G
+  --files-from LIST    scan the paths in the file LIST too, a line each, - for stdin
+  --from0              a NUL ends each path of LIST: find … ! -type d -print0 |
+                       pv-scan --from0 --files-from -
+  --why NAME           write no stream, but say whether NAME would be in it, and by
+                       which rule; may be repeated; exit status 3 if one would not
 With contents, for pv-chunk to cut:
 
   --stdin NAME  stdin is the file NAME. With a COMMAND, what that writes is,
@@ -44,75 +75,110 @@ func Run(env *tool.Env) error {
 	fs := env.Flags()
 	dir := fs.String("C", "", "")
 	xattrs := fs.Bool("xattrs", false, "")
+	selection, listed := selectFlags(fs), listFlags(fs)
+	var why []string
+	fs.Func("why", "", func(path string) error { why = append(why, path); return nil })
 	var contents contentModes
 	fs.StringVar(&contents.stdin, "stdin", "", "")
 	fs.BoolVar(&contents.fromTar, "from-tar", false, "")
+	var o tree.Options
+	fs.BoolVar(&o.OneFileSystem, "x", false, "")
+	fs.BoolVar(&o.OneFileSystem, "one-file-system", false, "")
+	fs.BoolVar(&o.Follow, "dereference", false, "")
+	quiet := fs.Bool("no-warn-links", false, "")
 	sources, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
 	}
 	if contents.on() {
-		if *dir != "" || *xattrs {
-			return tool.Usagef("-C and --xattrs go with paths, not with --stdin or --from-tar")
+		if err := contents.alone(fs); err != nil {
+			return err
 		}
 		return contents.run(env, sources)
 	}
-	if len(sources) == 0 {
+	if len(sources) == 0 && len(listed.files) == 0 && len(why) == 0 {
 		return tool.Usagef("no path given")
+	}
+	if listed.nul && len(listed.files) == 0 {
+		return tool.Usagef("--from0 says how the paths of --files-from end, which is missing")
+	}
+	s := &scan{env: env, selection: selection, o: o}
+	if len(why) > 0 {
+		return s.explain(*dir, why, sources, listed)
 	}
 	out, err := env.Records()
 	if err != nil {
 		return err
 	}
-	s := &scan{env: env, w: rec.NewWriter(out)}
-	roots, err := tree.Resolve(*dir, sources, func(source, stored string) {
-		env.Notice("%s: a parent of it is a symbolic link: stored as %s", rec.Quote(source), rec.Quote(stored))
-	})
-	if errors.Is(err, tree.ErrMixed) {
-		return tool.Usagef("%s: name them from one directory, with -C", err)
+	s.w = rec.NewWriter(out)
+	roots, err := s.prepare(*dir, sources, listed)
+	var usage *tool.UsageError
+	if errors.As(err, &usage) {
+		return err
 	}
 	if err != nil {
 		return s.w.Close(env.Name, err) // the stage behind is told
 	}
-	if n := headSize(roots); n > maxRoots {
-		return tool.Usagef("%d sources with %d bytes of paths are too many for a stream (%d): name the directories above them", len(roots), n, maxRoots)
+	heads, err := cover(roots, len(listed.files) > 0)
+	if err != nil {
+		return err
 	}
-	return s.w.Close(env.Name, s.run(roots, *xattrs))
-}
-
-// maxRoots bounds the paths of the roots, so that the head keeps to its limit.
-const maxRoots = rec.MaxSmall - 8<<10
-
-func headSize(roots []rec.Root) int {
-	n := 0
-	for _, r := range roots {
-		n += len(r.Dir) + len(r.Path) + 8
-	}
-	return n
+	s.o.Attributes = *xattrs
+	return s.w.Close(env.Name, s.run(roots, heads, !*quiet))
 }
 
 // A scan is one run. It is the walk's Reporter.
 type scan struct {
 	env    *tool.Env
-	w      *rec.Writer
+	w      *rec.Writer  // nil if there is no stream
+	o      tree.Options // what the flags say of the walk
 	owners tree.Owners
 	end    rec.End
 	failed error // to write a note
+	// What is left out, and what was read of lists.
+	selection          *selection
+	named              map[string]bool // paths of the roots that the command line names
+	listed, listedSize int
 	// For ticks, which another goroutine sends.
 	files, bytes atomic.Uint64
 }
 
-func (s *scan) run(roots []rec.Root, xattrs bool) error {
-	if err := s.w.Write(head(roots)); err != nil {
+// prepare finds the roots that are to be walked.
+func (s *scan) prepare(dir string, sources []string, listed *lists) ([]rec.Root, error) {
+	if err := s.selection.load(); err != nil {
+		return nil, err
+	}
+	roots, err := s.roots(dir, sources, listed)
+	if err != nil {
+		return nil, err
+	}
+	s.selection.astray(roots, s.env.Notice)
+	return s.sift(roots)
+}
+
+// run writes the stream of the roots; heads are what its head says of them.
+func (s *scan) run(roots, heads []rec.Root, warnLinks bool) error {
+	h := head(heads)
+	h.Follow = s.o.Follow
+	if err := s.w.Write(h); err != nil {
 		return err
 	}
 	s.w.Tick(nil, func() (uint64, uint64) { return s.files.Load(), s.bytes.Load() })
-	if err := tree.Walk(roots, tree.Options{Attributes: xattrs, Report: s}, s.visit); err != nil {
+	leads, mounts := newLeads(s.env), &mounts{env: s.env}
+	o := s.o
+	o.Choose, o.Report, o.Mounted = s.selection.chooser(), s, mounts.add
+	if warnLinks {
+		o.Links = leads
+	}
+	if err := tree.Walk(roots, o, s.visit); err != nil {
 		return err
 	}
+	leads.end()
+	mounts.end()
 	if s.failed != nil {
 		return s.failed
 	}
+	s.selection.tell(s.env)
 	s.end.Entries, s.end.Bytes = s.files.Load(), s.bytes.Load()
 	names, users, groups := rec.SplitNames(s.owners.Names())
 	for _, n := range names {

@@ -74,7 +74,7 @@ func (d driven) walk(o walk.Options, s walk.Sink) error {
 	defer d.env.OnExit(c.stop)()
 	in := rec.NewReader(c.answers, rec.Sealed)
 	in.SetStall(stall)
-	err = walk.Drive(walk.Peer{Answers: in, Wants: c.wants, Stop: c.stop}, d.open, o, s)
+	err = walk.Drive(walk.Peer{Answers: in, Wants: c.wants, Stop: c.hangUp}, d.open, o, s)
 	how := c.wait()
 	if errors.Is(err, rec.ErrCut) || errors.Is(err, rec.ErrEmpty) {
 		return fmt.Errorf("--from: %w (the command: %s)", err, how)
@@ -114,9 +114,13 @@ func (d driven) start() (*command, error) {
 	return c, nil
 }
 
+// hangUp closes the pipes: the command ends by itself, and still says what it has
+// to say.
+func (c *command) hangUp() { _, _ = c.wants.Close(), c.answers.Close() } // one may be closed already
+
 // stop ends the command: its pipes are closed, and it is told to end.
 func (c *command) stop() {
-	_, _ = c.wants.Close(), c.answers.Close() // one may be closed already
+	c.hangUp()
 	_ = c.cmd.Process.Signal(syscall.SIGTERM) // if it has ended, so much the better
 }
 
@@ -127,7 +131,7 @@ func (c *command) wait() string {
 	dead := time.AfterFunc(2*linger, func() { _ = c.cmd.Process.Kill() }) // it may have ended
 	err := c.cmd.Wait()
 	_, _ = slow.Stop(), dead.Stop()
-	_, _ = c.wants.Close(), c.answers.Close()
+	c.hangUp()
 	if err != nil {
 		return err.Error()
 	}

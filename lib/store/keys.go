@@ -1,0 +1,96 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"preserve/lib/durable"
+)
+
+// Wrapped keys may be kept in the repository that they open: then the repository
+// and a passphrase are all that is needed to get everything back. What is in them
+// is none of this package's business, but it takes nothing else: a key that is not
+// wrapped must not come to lie here by mistake.
+const (
+	maxKeyFile = 16 << 10
+	maxKeyName = 64
+	wrappedKey = "-----BEGIN PRESERVE WRAPPED KEY-----"
+)
+
+// Errors of PutKey and Key.
+var (
+	ErrKeyName   = errors.New("not a name for a wrapped key (1 to 64 of a-z A-Z 0-9 . _ -, no dot in front)")
+	ErrKeyExists = errors.New("another key has this name already, and none is ever replaced")
+	ErrNoWrapped = errors.New("not a wrapped key (the output of pv-key wrap): it is not stored")
+)
+
+func checkKeyName(name string) error {
+	good := len(name) >= 1 && len(name) <= maxKeyName && name[0] != '.'
+	for _, c := range []byte(name) {
+		good = good && (c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' || c == '_' || c == '-')
+	}
+	if !good {
+		return fmt.Errorf("%q: %w", name, ErrKeyName)
+	}
+	return nil
+}
+
+// PutKey stores a wrapped key, durably. Storing the same again is no error.
+// Errors: ErrKeyName, ErrNoWrapped, ErrKeyExists.
+func (r *Repo) PutKey(name string, data []byte) error {
+	if err := checkKeyName(name); err != nil {
+		return err
+	}
+	if len(data) > maxKeyFile || bytes.Count(data, []byte("-----BEGIN ")) != 1 || !bytes.Contains(data, []byte(wrappedKey)) {
+		return ErrNoWrapped
+	}
+	if err := os.Mkdir(r.path("keys"), dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("store key %q: %w", name, err)
+	}
+	err := durable.WriteFile(r.path("keys", name), data, filePerm)
+	if errors.Is(err, fs.ErrExist) {
+		if there, rerr := r.Key(name); rerr != nil || !bytes.Equal(there, data) {
+			return fmt.Errorf("key %q: %w", name, ErrKeyExists)
+		}
+		return durable.SyncDir(r.path("keys"))
+	}
+	if err != nil {
+		return fmt.Errorf("store key %q: %w", name, err)
+	}
+	return nil
+}
+
+// Key returns a wrapped key. Errors: ErrKeyName, ErrMissing, ErrDamaged.
+func (r *Repo) Key(name string) ([]byte, error) {
+	if err := checkKeyName(name); err != nil {
+		return nil, err
+	}
+	data, err := readLimited(r.path("keys", name), maxKeyFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrMissing
+	}
+	if err != nil {
+		return nil, fmt.Errorf("key %q: %w", name, err)
+	}
+	return data, nil
+}
+
+// Keys returns the names of the wrapped keys, sorted.
+func (r *Repo) Keys() ([]string, error) {
+	list, err := os.ReadDir(r.path("keys"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the repository: %w", err)
+	}
+	var names []string
+	for _, e := range list {
+		if checkKeyName(e.Name()) == nil {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}

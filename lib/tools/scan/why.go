@@ -1,0 +1,203 @@
+package scan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"preserve/lib/rec"
+	"preserve/lib/tool"
+	"preserve/lib/tree"
+)
+
+// explain is the run of --why: what leaves out the sources themselves is part of
+// the answer.
+func (s *scan) explain(dir string, paths, sources []string, listed *lists) error {
+	if err := s.selection.load(); err != nil {
+		return err
+	}
+	var roots []rec.Root
+	if len(sources)+len(listed.files) > 0 {
+		var err error
+		if roots, err = s.roots(dir, sources, listed); err != nil {
+			return err
+		}
+		s.selection.astray(roots, s.env.Notice)
+	}
+	return s.why(dir, paths, roots)
+}
+
+// why says of each path on stdout whether it would be in the stream, and what
+// decides that. It walks to the path as a scan does, and looks at nothing beside the way.
+// Without roots it walks from where the path begins. The error is tool.ErrPartial
+// if a path would be left out.
+func (s *scan) why(dir string, paths []string, roots []rec.Root) error {
+	var status error
+	for _, path := range paths {
+		text, in := s.because(dir, path, roots)
+		verdict := "taken"
+		if !in {
+			verdict, status = "left out", tool.ErrPartial
+		}
+		if _, err := fmt.Fprintf(s.env.Stdout, "%s: %s%s\n", rec.Quote(path), verdict, tool.Mask(text)); err != nil {
+			return err
+		}
+	}
+	return status
+}
+
+// because returns what decides about a path, as it goes on behind the verdict.
+func (s *scan) because(dir, path string, roots []rec.Root) (text string, in bool) {
+	r, err := tree.NewResolver(dir)
+	if err != nil {
+		return ": " + err.Error(), false
+	}
+	found, _, err := r.Add(path)
+	if err != nil {
+		return ": " + err.Error(), false
+	}
+	root, want := rec.Root{Dir: found.Dir}, found.Path
+	if len(roots) > 0 {
+		full := absolute(found)
+		i := slices.IndexFunc(roots, func(r rec.Root) bool { return rec.Below(full, absolute(r)) })
+		if i < 0 {
+			return s.parentOf(full, roots)
+		}
+		root = roots[i]
+		rest := strings.TrimPrefix(full[len(absolute(root)):], "/")
+		want = strings.Trim(root.Path+"/"+rest, "/")
+	}
+	return s.walkTo(root, want)
+}
+
+// parentOf is because for what is above roots, or beside all of them: it is taken
+// with the first of them that is.
+func (s *scan) parentOf(full string, roots []rec.Root) (text string, in bool) {
+	text = ": it is not at or below a path to scan"
+	for _, r := range roots {
+		if !rec.Below(absolute(r), full) {
+			continue
+		}
+		below, in := s.walkTo(r, r.Path)
+		if in {
+			return ": it is a directory above " + name(r.Path), true
+		}
+		text = ": " + name(r.Path) + " below it is left out" + below
+	}
+	return text, false
+}
+
+// absolute is where a root lies, without the "/" in front.
+func absolute(r rec.Root) string { return strings.Trim(r.Dir+"/"+r.Path, "/") }
+
+// walkTo walks from a root to one path at or below it.
+func (s *scan) walkTo(root rec.Root, want string) (text string, in bool) {
+	src, err := tree.OpenRoots([]rec.Root{root})
+	if err != nil {
+		return ": " + err.Error(), false
+	}
+	at, why, out := s.selection.root(src, root.Path)
+	src.Close()
+	t := &trail{selection: s.selection, want: want}
+	if out {
+		t.leave(at, why.String())
+		return t.text, false
+	}
+	o := tree.Options{Choose: t, Report: t, Mounted: t.mounted, OneFileSystem: s.o.OneFileSystem, Follow: s.o.Follow}
+	err = tree.Walk([]rec.Root{root}, o, func(e *rec.Entry) error {
+		if e.Path == want {
+			t.seen, t.dir = true, e.Type == rec.Dir
+		}
+		return nil
+	})
+	switch {
+	case err != nil:
+		return ": " + err.Error(), false
+	case !t.seen && t.text == "":
+		return ": it is not there", false
+	case !t.seen:
+		return t.text, false
+	}
+	text = ": nothing leaves it out"
+	if r := s.selection.rules.Match(want, t.dir); r != nil {
+		text = ", by " + r.String()
+	}
+	if t.text != "" {
+		text += "; what is in it is left out" + t.text
+	}
+	return text, true
+}
+
+// A trail is the way to one path. It is the walk's Chooser and its Reporter, and
+// keeps what ends the way.
+type trail struct {
+	*selection
+	want      string
+	seen, dir bool
+	text      string
+}
+
+// leave says that something at or above the path, or in it, is left out.
+func (t *trail) leave(at, why string) {
+	switch {
+	case t.text != "":
+	case at == t.want:
+		t.text = ", by " + why
+	default:
+		t.text = ": " + name(at) + " is, by " + why
+	}
+}
+
+// Take implements tree.Chooser.
+func (t *trail) Take(path string, st *tree.Stat) bool {
+	if !rec.Below(t.want, path) {
+		return false
+	}
+	why, out := t.judge(path, st)
+	if out {
+		t.leave(path, why.String())
+	}
+	return !out
+}
+
+// Enter implements tree.Chooser.
+func (t *trail) Enter(d *tree.Dir) []string {
+	names, why := t.enter(d)
+	if d.Path == t.want {
+		if names != nil {
+			t.leave(d.Path, why.String())
+		}
+		return []string{}
+	}
+	next, _, _ := strings.Cut(strings.TrimPrefix(t.want[len(d.Path):], "/"), "/")
+	if names != nil && !slices.Contains(names, next) {
+		t.text = ": what is in " + name(d.Path) + " is, by " + why.String()
+		return []string{}
+	}
+	return []string{next}
+}
+
+// mounted hears of another file system: a directory there is taken, and nothing
+// in it.
+func (t *trail) mounted(path string, typ rec.Type) {
+	if path != t.want || typ != rec.Dir {
+		t.leave(path, "--one-file-system: another one begins there")
+	}
+}
+
+// Warn implements tree.Reporter.
+func (t *trail) Warn(path string, err error) { t.text = ": " + name(path) + ": " + err.Error() }
+
+// Vanished implements tree.Reporter.
+func (t *trail) Vanished(path string) { t.text = ": " + name(path) + " is not there" }
+
+// Skipped implements tree.Reporter.
+func (t *trail) Skipped(path, why string) {
+	switch {
+	case t.text != "":
+	case path == t.want:
+		t.text = ": " + why
+	default:
+		t.text = ": what is in " + name(path) + " is: " + why
+	}
+}

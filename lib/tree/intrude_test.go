@@ -1,0 +1,366 @@
+package tree
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+)
+
+// TestSwapped has somebody put links into an existing target while it is being
+// restored into.
+func TestSwapped(t *testing.T) {
+	bothWays(t, func(t *testing.T) {
+		top := tmp(t)
+		dir, outside := filepath.Join(top, "out"), filepath.Join(top, "outside")
+		write(t, filepath.Join(outside, "f"), "precious")
+		write(t, filepath.Join(outside, "d/f"), "precious")
+		for _, p := range []string{"a/f", "a/extra", "a/d/f", "b/f", "c/f", "e/d/f"} {
+			write(t, filepath.Join(dir, p), "old")
+		}
+		tg, _ := into(t, dir, Into{Overwrite: Always, Delete: true})
+		plant := func(path, to string) {
+			must(t, os.Rename(filepath.Join(dir, path), filepath.Join(dir, path+".old")))
+			must(t, os.Symlink(to, filepath.Join(dir, path)))
+		}
+		_, err := tg.Begin(dirEntry(""))
+		must(t, err)
+		// A directory that is entered already: what is made goes to the one that was
+		// there.
+		must(t, create(tg, dirEntry("a")))
+		plant("a", outside)
+		must(t, create(tg, fileEntry("a/f", "")))
+		// One that is not: the link is replaced.
+		plant("b", outside)
+		must(t, create(tg, dirEntry("b")))
+		must(t, create(tg, fileEntry("b/f", "")))
+		// A file between looking and finishing.
+		must(t, create(tg, dirEntry("c")))
+		n, err := tg.Begin(fileEntry("c/f", "new"))
+		must(t, err)
+		o, err := n.Create()
+		must(t, err)
+		plant("c/f", filepath.Join(outside, "f"))
+		_, err = o.WriteAt([]byte("new"), 0)
+		must(t, err)
+		must(t, o.Finish(fileEntry("", "new")))
+		// A directory that is to make room for a file.
+		must(t, create(tg, dirEntry("e")))
+		n, err = tg.Begin(&rec.Entry{Path: "e/d", Type: rec.Fifo})
+		must(t, err)
+		plant("e/d", filepath.Join(outside, "d"))
+		var w *Warning
+		if err := n.Make(); !errors.As(err, &w) {
+			t.Errorf("room: %v", err)
+		}
+		must(t, tg.Close())
+		for _, p := range []string{"f", "d/f"} {
+			if b, err := os.ReadFile(filepath.Join(outside, p)); err != nil || string(b) != "precious" {
+				t.Errorf("outside/%s: %q, %v", p, b, err)
+			}
+		}
+		if es := walk(t, []rec.Root{{Dir: outside}}, false); len(es) != 4 {
+			t.Errorf("outside: %q", paths(es))
+		}
+		if b, _ := os.ReadFile(filepath.Join(dir, "c/f")); string(b) != "new" {
+			t.Errorf("c/f: %q", b)
+		}
+		noTemps(t, dir)
+	})
+}
+
+// TestPlantedName has somebody make a further name of a file elsewhere in the
+// place of an entry, with the size and the time that it should have: the file
+// elsewhere is not touched in any mode.
+func TestPlantedName(t *testing.T) {
+	for _, o := range []Into{{Overwrite: Changed}, {Overwrite: Always}, {Overwrite: Always, InPlace: true}, {Overwrite: Changed, InPlace: true}} {
+		top := tmp(t)
+		dir, secret := filepath.Join(top, "out"), filepath.Join(top, "secret")
+		must(t, os.Mkdir(dir, 0o755))
+		content := strings.Repeat("s", 2<<20)
+		write(t, secret, content)
+		must(t, unix.Chmod(secret, 0o600))
+		at(t, secret, when)
+		want := describe(t, secret)
+		e := fileEntry("f", content)
+		e.Mode, e.MTime, e.Links = 0o666, when, 2
+		e.UID, e.GID = uint32(os.Getuid())+1, uint32(os.Getgid()) // who could write it into a backup
+		if o.InPlace && !isRoot() {
+			continue
+		}
+		must(t, os.Link(secret, filepath.Join(dir, "f")))
+		tg, warnings := into(t, dir, o)
+		must(t, putAll(t, tg, strings.Repeat("n", len(content)), e, &rec.Entry{Path: "g", Type: rec.HardLink, Leader: "f"}))
+		if got := describe(t, secret); got != want || warnings() != "" {
+			t.Errorf("%+v: %.60s became %.60s: %s", o, want, got, warnings())
+		}
+		if got := describe(t, filepath.Join(dir, "f")); !strings.HasPrefix(got, "file 666 ") || inodeIn(got) != inodeIn(describe(t, filepath.Join(dir, "g"))) {
+			t.Errorf("%+v: f is %.60s", o, got)
+		}
+	}
+}
+
+// TestNoPowerForTheOld has somebody make a file with the size and the time of one
+// that is to run with the power of its owner.
+func TestNoPowerForTheOld(t *testing.T) {
+	needRoot(t)
+	for _, e := range []*rec.Entry{
+		{Mode: 0o4755}, {Mode: 0o2755, GID: 5}, {Mode: 0o755, XAttrs: []rec.XAttr{{Name: xattrCapability, Value: []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}}}},
+	} {
+		e.Path, e.Type, e.Size, e.MTime = "f", rec.File, 4, when
+		dir := tmp(t)
+		write(t, filepath.Join(dir, "f"), "evil")
+		must(t, os.Lchown(filepath.Join(dir, "f"), 12345, 12345))
+		must(t, unix.Chmod(filepath.Join(dir, "f"), e.Mode))
+		at(t, filepath.Join(dir, "f"), when)
+		tg, _ := into(t, dir, Into{Overwrite: Changed})
+		must(t, putAll(t, tg, "good", e))
+		if got := describe(t, filepath.Join(dir, "f")); !strings.HasSuffix(got, `"good"`) {
+			t.Errorf("%o: %s", e.Mode, got)
+		}
+	}
+}
+
+// TestMark resumes a restore that died, of the same run of the system and of
+// one that a power failure ended.
+func TestMark(t *testing.T) {
+	for _, power := range []bool{false, true} {
+		dir := filepath.Join(tmp(t), "out")
+		tg, err := NewTarget(dir)
+		must(t, err)
+		must(t, create(tg, dirEntry("d")))
+		must(t, create(tg, fileEntry("d/f", "")))
+		n, err := tg.Begin(fileEntry("d/g", "d/g"))
+		must(t, err)
+		_, err = n.Create()
+		must(t, err)
+		if _, err := OpenTarget(dir, Into{Overwrite: Changed}); !errors.Is(err, ErrBusy) {
+			t.Errorf("a second restore: %v", err)
+		}
+		// It dies: nothing is tidied up.
+		must(t, unix.Flock(tg.root.fd, unix.LOCK_UN))
+		mark := filepath.Join(dir, tg.prefix+markName)
+		text, err := os.ReadFile(mark)
+		must(t, err)
+		if power {
+			var st Stat
+			must(t, statAt(unix.AT_FDCWD, mark, &st))
+			must(t, os.WriteFile(mark, bytes.Replace(text, []byte(bootID()), []byte("another"), 1), 0o600))
+			at(t, mark, st.MTime)
+			// That looks complete.
+			must(t, os.WriteFile(filepath.Join(dir, "d/f"), []byte("\x00\x00\x00"), 0o644))
+			at(t, filepath.Join(dir, "d/f"), rec.Time{})
+		}
+		before := describe(t, filepath.Join(dir, "d/f"))
+		again, warnings := into(t, dir, Into{Overwrite: Changed})
+		content := fileEntry("d/f", "d/f")
+		must(t, putAll(t, again, "d/f", dirEntry("d"), content))
+		after := describe(t, filepath.Join(dir, "d/f"))
+		if !strings.HasSuffix(after, `"d/f"`) || (before == after) == power || warnings() != "" {
+			t.Errorf("power %v: %s became %s: %s", power, before, after, warnings())
+		}
+		if got := paths(walk(t, []rec.Root{{Dir: dir}}, false)); !slices.Equal(got, []string{"", "d", "d/f"}) {
+			t.Errorf("%q", got)
+		}
+	}
+}
+
+func TestTempNames(t *testing.T) {
+	for name, want := range map[string]bool{
+		".pv-tmp-0123456789abcdef-0": true, ".pv-tmp-0123456789abcdef-zz9": true, ".pv-tmp-0123456789abcdef-": false,
+		".pv-tmp-0123456789abcdef": false, ".pv-tmp-0123456789abcde-00": false, ".pv-tmp-0123456789ABCDEF-0": false,
+		".pv-tmp-0123456789abcdef-0.txt": false, "x.pv-tmp-0123456789abcdef-0": false, ".pv-tmp-0123456789abcdef_0": false,
+		".pv-tmp-0123456789abcdef-0123456789abcd": false, "": false,
+	} {
+		if isTemp(name) != want {
+			t.Errorf("%q: %v", name, !want)
+		}
+	}
+}
+
+// TestPatch makes a large file of another, in the ways that there are, and asks
+// what was written.
+func TestPatch(t *testing.T) {
+	for _, o := range []Into{{Overwrite: Changed}, {Overwrite: Changed, InPlace: true}} {
+		for _, oldSize := range []int{3 << 20, 4<<20 + 17, 6 << 20} {
+			dir := tmp(t)
+			f, twin := filepath.Join(dir, "f"), filepath.Join(dir, "twin")
+			r := rand.New(rand.NewPCG(1, uint64(oldSize)))
+			old := make([]byte, oldSize)
+			for i := range old {
+				old[i] = byte(r.Uint32())
+			}
+			must(t, os.WriteFile(f, old, 0o600))
+			must(t, os.Link(f, twin))
+			content := slices.Clone(old[:min(oldSize, 4<<20)])
+			content = append(content, bytes.Repeat([]byte("tail"), 1<<18)...)
+			copy(content[1<<20+5:], "changed")
+			clear(content[2<<20 : 2<<20+1<<19]) // a hole
+			clear(content[3<<20:][:8192])       // zeros that are none
+			e := fileEntry("f", string(content))
+			e.UID, e.GID = uint32(os.Getuid()), uint32(os.Getgid())
+			before := describe(t, f)
+			tg, warnings := into(t, dir, o)
+			n, err := tg.Begin(e)
+			must(t, err)
+			out, err := n.Create()
+			must(t, err)
+			for off := len(content); off > 0; { // backwards
+				end := off
+				off = max(0, off-300_000)
+				for _, part := range [][2]int{{off, min(end, 2<<20)}, {max(off, 2<<20+1<<19), end}} {
+					if part[0] < part[1] {
+						_, err := out.WriteAt(content[part[0]:part[1]], int64(part[0]))
+						must(t, err)
+					}
+				}
+			}
+			must(t, out.Hole(2<<20, 1<<19))
+			must(t, out.Finish(e))
+			must(t, tg.Close())
+			got, err := os.ReadFile(f)
+			must(t, err)
+			if !bytes.Equal(got, content) || warnings() != "" {
+				t.Fatalf("%+v: the content is wrong; %s", o, warnings())
+			}
+			src, err := OpenRoots([]rec.Root{{Dir: dir}})
+			must(t, err)
+			if _, where := contentOf(t, src, "f"); !strings.HasPrefix(where, "0-2097152 2621440-") {
+				t.Errorf("%+v: data is at %s", o, where)
+			}
+			src.Close()
+			same := inodeIn(before) == inodeIn(describe(t, f))
+			if same != o.InPlace {
+				t.Errorf("%+v: the same inode: %v", o, same)
+			}
+			if b, _ := os.ReadFile(twin); bytes.Equal(b, old) == o.InPlace {
+				t.Errorf("%+v: what the other name has is wrong", o)
+			}
+		}
+	}
+}
+
+// TestHalf gives up a file that is patched in place.
+func TestHalf(t *testing.T) {
+	dir := tmp(t)
+	content := strings.Repeat("x", 2<<20)
+	write(t, filepath.Join(dir, "f"), content)
+	write(t, filepath.Join(dir, "g"), content)
+	tg, warnings := into(t, dir, Into{Overwrite: Always, InPlace: true})
+	for i, name := range []string{"f", "g"} {
+		e := fileEntry(name, content)
+		e.UID, e.GID = uint32(os.Getuid()), uint32(os.Getgid())
+		n, err := tg.Begin(e)
+		must(t, err)
+		o, err := n.Create()
+		must(t, err)
+		_, err = o.WriteAt([]byte("xy"[i:i+1]), 5)
+		must(t, err)
+		o.Abort()
+	}
+	must(t, tg.Close())
+	if w := warnings(); strings.Count(w, "\n") != 0 || !strings.HasPrefix(w, "g: restore: it was patched in place") {
+		t.Errorf("%q", w)
+	}
+}
+
+// TestUserRestores restores as one who owns some of what is there.
+func TestUserRestores(t *testing.T) {
+	dir, child := userDir(t)
+	out := filepath.Join(dir, "out")
+	if !child {
+		for _, p := range []string{"mine/f", "closed/in/f"} {
+			write(t, filepath.Join(out, p), "old")
+		}
+		write(t, filepath.Join(out, "same"), "same")
+		for p, mode := range map[string]uint32{"closed/in": 0, "closed": 0o500} {
+			must(t, unix.Chmod(filepath.Join(out, p), mode))
+		}
+		at(t, filepath.Join(out, "same"), when)
+	}
+	asUser(t, dir, func() {
+		tg, warnings := into(t, out, Into{Overwrite: Changed})
+		own := func(e *rec.Entry) *rec.Entry {
+			e.UID, e.GID, e.MTime = uint32(os.Geteuid()), uint32(os.Getegid()), when
+			return e
+		}
+		closed, in := own(dirEntry("closed")), own(dirEntry("closed/in"))
+		closed.Mode, in.Mode = 0o500, 0
+		foreign := own(fileEntry("same", "same"))
+		foreign.UID = 4242
+		must(t, putAll(t, tg, "new", closed, in, own(fileEntry("closed/in/f", "new")), own(dirEntry("mine")), own(fileEntry("mine/f", "new")), foreign))
+		if warnings() != "" {
+			t.Error(warnings())
+		}
+		if left := tg.Left(); left.Owners != 1 {
+			t.Errorf("%+v", left)
+		}
+	})
+	if child || !isRoot() {
+		return
+	}
+	es := slowWalk(t, out)
+	for path, mode := range map[string]uint32{"closed": 0o500, "closed/in": 0, "closed/in/f": 0o644, "mine/f": 0o644} {
+		e := find(es, path)
+		if e == nil || e.Mode != mode || e.MTime != when {
+			t.Errorf("%s: %+v", path, e)
+		}
+	}
+	for _, p := range []string{"closed/in/f", "mine/f"} {
+		if b, err := os.ReadFile(filepath.Join(out, p)); err != nil || string(b) != "new" {
+			t.Errorf("%s: %q, %v", p, b, err)
+		}
+	}
+}
+
+// TestForeignDirectory restores as one who may not write where others live, and
+// goes on.
+func TestForeignDirectory(t *testing.T) {
+	needRoot(t)
+	dir := tmp(t)
+	out := filepath.Join(dir, "out")
+	for _, p := range []string{"theirs/f", "ours/f", "root"} {
+		write(t, filepath.Join(out, p), "old")
+	}
+	for p := dir; p != "/" && p != os.TempDir(); p = filepath.Dir(p) {
+		must(t, os.Chmod(p, 0o755))
+	}
+	for _, p := range []string{"ours", "ours/f"} {
+		must(t, os.Lchown(filepath.Join(out, p), 12345, 12345))
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestForeignChild$")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
+	cmd.Env = append(os.Environ(), "PV_TEST_FOREIGN="+out)
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, b)
+	}
+	for p, want := range map[string]string{"theirs/f": "old", "ours/f": "new", "root": "old"} {
+		if b, err := os.ReadFile(filepath.Join(out, p)); err != nil || string(b) != want {
+			t.Errorf("%s: %q, %v", p, b, err)
+		}
+	}
+}
+
+func TestForeignChild(t *testing.T) {
+	dir := os.Getenv("PV_TEST_FOREIGN")
+	if dir == "" {
+		return // part of the test above
+	}
+	tg, warnings := into(t, dir, Into{Overwrite: Always})
+	must(t, putAll(t, tg, "new", dirEntry("ours"), fileEntry("ours/f", "new"), fileEntry("root", "new"), dirEntry("theirs"), fileEntry("theirs/f", "new")))
+	for _, w := range []string{"root: create: create file: ", "theirs/f: create: create file: "} {
+		if !strings.Contains(warnings(), w) {
+			t.Errorf("%s is not in\n%s", w, warnings())
+		}
+	}
+}
