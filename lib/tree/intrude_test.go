@@ -162,6 +162,11 @@ func TestMark(t *testing.T) {
 			at(t, filepath.Join(dir, "d/f"), rec.Time{})
 		}
 		before := describe(t, filepath.Join(dir, "d/f"))
+		part, _ := into(t, dir, Into{Overwrite: Changed, Part: true})
+		must(t, putAll(t, part, "", dirEntry("d"), dirEntry("e")))
+		if _, err := os.Lstat(mark); (err == nil) != power {
+			t.Errorf("power %v: after a restore of a part the mark: %v", power, err)
+		}
 		again, warnings := into(t, dir, Into{Overwrite: Changed})
 		content := fileEntry("d/f", "d/f")
 		must(t, putAll(t, again, "d/f", dirEntry("d"), content))
@@ -169,7 +174,7 @@ func TestMark(t *testing.T) {
 		if !strings.HasSuffix(after, `"d/f"`) || (before == after) == power || warnings() != "" {
 			t.Errorf("power %v: %s became %s: %s", power, before, after, warnings())
 		}
-		if got := paths(walk(t, []rec.Root{{Dir: dir}}, false)); !slices.Equal(got, []string{"", "d", "d/f"}) {
+		if got := paths(walk(t, []rec.Root{{Dir: dir}}, false)); !slices.Equal(got, []string{"", "d", "d/f", "e"}) {
 			t.Errorf("%q", got)
 		}
 	}

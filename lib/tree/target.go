@@ -43,6 +43,7 @@ type Target struct {
 	begun   bool
 	uid     uint32 // whose is what we make
 	adopt   bool   // the target has a lost+found
+	tidied  bool   // what earlier restores left in the root is known
 	fold    sync.Once
 	folds   bool           // different names are the same to its file system
 	mount   mount          // of the root
@@ -53,7 +54,8 @@ type Target struct {
 	unclone atomic.Bool // this file system shares no blocks
 	mark    sync.Once
 	markErr error
-	marks   []string  // names of marks in the root
+	marks   []string  // names of marks in the root that go at the end
+	spoilt  []string  // of those that tell of a power failure and stay
 	since   *rec.Time // what was changed from then on may not have reached the disk
 
 	mu      sync.Mutex
@@ -170,9 +172,6 @@ func (t *Target) enterRoot(made bool) (err error) {
 	switch {
 	case t.into.Overwrite != Nothing && !made:
 		r.old, r.probe = true, &probe{}
-		if err := t.tidy(r, r.fd); err != nil {
-			return err
-		}
 		return nil
 	case !made:
 		if t.adopt, err = isEmpty(r.fd); err != nil {
@@ -217,6 +216,12 @@ func isEmpty(fd int) (lostFound bool, err error) {
 func (t *Target) Begin(e *rec.Entry) (*Node, error) {
 	if err := t.check(e); err != nil {
 		return nil, err
+	}
+	if t.root.old && !t.tidied { // not before: only now is there somebody to warn
+		t.tidied = true
+		if err := t.tidy(t.root, t.root.fd); err != nil {
+			return nil, err
+		}
 	}
 	t.last, t.begun = e.Path, true
 	if e.Path == "" {
