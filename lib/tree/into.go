@@ -5,8 +5,6 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"preserve/lib/rec"
 )
 
 // Into says what a Target does with what is there already. The zero value is
@@ -220,6 +218,3 @@ func thawFD(fd int) bool {
 
 // sameFile reports whether two stats are of one inode.
 func (s *Stat) sameFile(o *Stat) bool { return s.Ino == o.Ino && s.Dev == o.Dev }
-
-var typeWords = map[rec.Type]string{rec.None: "something unknown", rec.File: "a file", rec.Dir: "a directory", rec.Symlink: "a symbolic link",
-	rec.Fifo: "a fifo", rec.Socket: "a socket", rec.Char: "a device", rec.Block: "a device", rec.HardLink: "a file"}
