@@ -137,6 +137,16 @@ store() {
 	stage "$tool" ${PV_SSH:-ssh} ${port:+-p "$port"} "$host" "$(quote "$tool" ${talk:+"$talk"} "$path" "$@")"
 }
 
+# driven: the command that answers for the repository, for pv-unpack --from.
+driven() {
+	if [ -z "$host" ]; then
+		quote pv-get ${talk:+"$talk"} "$path" --blobs -
+		return
+	fi
+	# shellcheck disable=SC2086
+	quote ${PV_SSH:-ssh} ${port:+-p "$port"} "$host" "$(quote pv-get ${talk:+"$talk"} "$path" --blobs -)"
+}
+
 # run PIPELINE ARGUMENT…: run a function that is a pipeline. What the shell itself
 # would say of a killed stage goes nowhere: verdict says it.
 run() {

@@ -174,7 +174,11 @@ func (r *Reader) checkMagic() error {
 	case b[0]&0xf0 == 0x80 && (string(b[1:]) == Magic || bytes.HasPrefix(b[1:], []byte(magicFail))):
 		return nil
 	case isText(b):
-		line, _, _ := bytes.Cut(r.s.Peek(200), []byte{'\n'})
+		// No more than the line: who waits for an answer sends nothing behind it.
+		line, whole := b, false
+		for n := len(b); !whole && n <= len(b)+200; n++ {
+			line, _, whole = bytes.Cut(r.s.Peek(n), []byte{'\n'})
+		}
 		return fmt.Errorf("%w: it begins with the text %q (a login script that prints something, or a wrong command?)", ErrNotOurs, line)
 	}
 	return fmt.Errorf("%w: it begins with the bytes % x", ErrNotOurs, b)

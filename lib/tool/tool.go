@@ -115,7 +115,7 @@ func pollable(f *os.File) io.Reader {
 	if err != nil || st.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
 		return f
 	}
-	widen(f)
+	Widen(f)
 	fd := int(f.Fd())
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return f
@@ -123,8 +123,8 @@ func pollable(f *os.File) io.Reader {
 	return os.NewFile(uintptr(fd), f.Name())
 }
 
-// widen makes a pipe larger: fewer switches between the stages at its ends.
-func widen(f *os.File) {
+// Widen makes a pipe larger: fewer switches between the stages at its ends.
+func Widen(f *os.File) {
 	control(f, func(fd uintptr) {
 		// The size is a wish: the system bounds it.
 		_, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, 1<<20)
@@ -287,7 +287,7 @@ func (e *Env) Records() (io.Writer, error) {
 		if IsTerminal(f) {
 			return nil, Usagef("records go to stdout, which is a terminal: add a pipe or a file")
 		}
-		widen(f)
+		Widen(f)
 	}
 	return e.Stdout, nil
 }

@@ -73,8 +73,11 @@ func (s *scope) moved(first page.Key, next *page.Key) (page.Key, *page.Key) {
 	return page.Key{Path: s.move(first.Path), Off: first.Off}, &page.Key{Path: s.move(next.Path), Off: next.Off}
 }
 
-// searches says whether the walk may have to look for single paths.
-func (d *drive) searches() bool { return d.o.Choose != nil || d.o.Follow != nil || d.o.Unshare }
+// promotes says whether a further name may become a first one. Where nobody asks
+// for content, it stays what it is.
+func (d *drive) promotes() bool {
+	return d.o.Choose != nil && !d.o.MetaOnly || d.o.Follow != nil || d.o.Unshare
+}
 
 // enter takes a record of a scope, from a page with these references.
 func (d *drive) enter(s *scope, e *rec.Entry, refs []byte) error {

@@ -85,7 +85,7 @@ func (d *drive) opened(b *rec.Blob, first *page.Key) (*node, error) {
 	if err != nil {
 		return nil, err
 	}
-	if n.keys != nil || d.searches() {
+	if n.keys != nil || d.promotes() {
 		d.nodes.put(b.ID, n, n.weight())
 	}
 	return n, nil

@@ -76,7 +76,8 @@ type arrival struct {
 // leader has links) as far as nothing was passed over.
 //
 // A hard link that is chosen while its first name is not becomes the first name,
-// with the content; the links behind it are links to that.
+// with the content; the links behind it are links to that. With MetaOnly it
+// stays a link.
 //
 // Drive closes p.Wants, and calls p.Stop if it fails.
 func Drive(p Peer, open *box.Opener, o Options, sink Sink) error {

@@ -27,7 +27,7 @@ const (
 // have, with references to refs. Entries are put in the place of links.
 func (d *drive) record(s *scope, e *rec.Entry, src string, refs []byte) error {
 	switch {
-	case e.Type == rec.HardLink && d.searches():
+	case e.Type == rec.HardLink && d.promotes():
 		return d.further(s, e, src)
 	case e.Type == rec.Symlink && d.o.Follow != nil:
 		return d.symlink(s, e, src)
@@ -37,7 +37,7 @@ func (d *drive) record(s *scope, e *rec.Entry, src string, refs []byte) error {
 		e = &c
 	}
 	chosen, err := d.choose(e, refs)
-	if chosen && e.Links > 1 && d.searches() {
+	if chosen && e.Links > 1 && d.promotes() {
 		s.names[src] = e.Path
 	}
 	return err

@@ -103,7 +103,7 @@ type Chooser interface {
 	// Choose returns what the sink gets in place of e, in order: nothing, e, or
 	// a copy of e with other metadata, whose Extents are e's or nil. Entries
 	// that must come first, without content, may stand before it. It must not
-	// change e itself.
+	// change e itself. The slice is read before the next call.
 	Choose(e *rec.Entry) ([]*rec.Entry, error)
 	// Reaches reports whether Choose may return anything for a record at or
 	// behind first and before next (all that remain if next is nil), or needs to

@@ -82,7 +82,7 @@ type chooser struct {
 // A level is a directory above the entry at hand.
 type level struct {
 	path   string
-	entry  *rec.Entry // nil once it has gone to the sink
+	entry  *rec.Entry // nil once it has gone to the sink, and if it never is to go
 	chosen bool
 }
 
@@ -114,7 +114,7 @@ func newChooser(env *tool.Env, m *mode, o *choice) (c *chooser, err error) {
 			return nil, tool.Usagef("%s", err)
 		}
 	}
-	if !m.owns {
+	if !m.owns || o.numeric && len(o.mapUsers)+len(o.mapGroups) == 0 {
 		return c, nil
 	}
 	accounts, err := tree.SystemAccounts()
@@ -158,7 +158,11 @@ func (c *chooser) Choose(e *rec.Entry) ([]*rec.Entry, error) {
 	chosen := c.picked(e)
 	if !chosen {
 		if e.Type == rec.Dir && !c.excluded(e.Path) {
-			c.dirs = append(c.dirs, level{e.Path, e, false})
+			l := level{path: e.Path}
+			if c.mode.parents {
+				l.entry = e
+			}
+			c.dirs = append(c.dirs, l)
 		}
 		return c.out, nil
 	}
@@ -210,10 +214,10 @@ func (c *chooser) picked(e *rec.Entry) bool {
 // last, or that directory.
 func (c *chooser) excluded(path string) bool { return c.left != "" && rec.Below(path, c.left) }
 
-// note remembers which PATTERNs match something: r, and those before it that
+// note remembers which PATTERNs bring something: r, and those before it that
 // match the same path.
 func (c *chooser) note(r *pattern.Rule, path string, dir bool) {
-	if r == nil || len(c.first) == 0 {
+	if r == nil || r.Negated || len(c.first) == 0 {
 		return
 	}
 	delete(c.first, r)
@@ -270,7 +274,7 @@ func (c *chooser) usable(e *rec.Entry) bool {
 		return true
 	}
 	if !c.onPath(e.Leader) || c.short(e.Leader) {
-		c.env.Warn("%s: left out: it is a hard link to %s, which has the content and was not chosen: choose that too", rec.Quote(e.Path), rec.Quote(e.Leader))
+		c.env.Warn("%s: left out: it is a hard link to %s, which has the content and was not chosen: choose that too, or read with --from", rec.Quote(e.Path), rec.Quote(e.Leader))
 		return false
 	}
 	return true
@@ -309,7 +313,7 @@ func (c *chooser) emit(e *rec.Entry) {
 // Reaches implements walk.Chooser.
 func (c *chooser) Reaches(first page.Key, next *page.Key) bool {
 	if next != nil && next.Path == first.Path { // a file alone
-		return c.onPath(first.Path)
+		return c.onPath(first.Path) && !c.short(first.Path)
 	}
 	if next != nil && c.outside(common(first.Path, next.Path)) {
 		return false
@@ -371,7 +375,7 @@ func (c *chooser) end() {
 		c.env.Warn("nothing in the snapshot matches %s%s", rec.Quote(r.Text), hint)
 	}
 	if c.lost > 0 {
-		c.env.Notice("%d files were left out: their paths have no more than the %d names to strip", c.lost, c.strip)
+		c.env.Notice("files left out, since their paths have no more than the %d names to strip: %d", c.strip, c.lost)
 	}
 	if c.owners != nil {
 		if who := c.owners.strange(); who != "" {

@@ -120,7 +120,7 @@ func TestChoose(t *testing.T) {
 	ch, msgs := chooserOf(t, restore, choice{strip: 2})
 	ch.run(t, someTree())
 	ch.end()
-	if !strings.Contains(msgs.String(), "2 files were left out") {
+	if !strings.Contains(msgs.String(), "names to strip: 2\n") {
 		t.Error(msgs.String())
 	}
 }

@@ -21,6 +21,7 @@ import (
 const usage = `usage: pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] DIR [PATTERN…]
        pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] --verify [PATTERN…]
        pv-get REPO ID --meta | pv-unpack -k LISTKEY [--snapshot ID] --list [-l] [PATTERN…]
+       pv-unpack -k KEY --from CMD --snapshot ID (DIR | --list | …) [PATTERN…]
        pv-get REPO --snapshots | pv-unpack [-k LISTKEY] --snapshots [-l] [--pick NAME]
 
 Opens and checks a sealed stream. The first form restores the snapshot into DIR,
@@ -34,6 +35,12 @@ each snapshot.
   --pick NAME    print only the id of the snapshot that NAME means: "latest", a
                  label (the newest of that label), an id or the beginning of one
   -v, -q         say more, say only errors and warnings
+
+  --from CMD           read nothing, but ask CMD, run by sh, for what is needed and
+                       no more: --from 'ssh nas pv-get /srv/repo --blobs -'
+  --dereference        copies of what symbolic links lead to, in their place; links
+                       out of the snapshot stay links (with --from)
+  --hard-dereference   each further name becomes a file of its own (with --from)
 
 Into a DIR that has something in it:
 
@@ -75,6 +82,7 @@ type options struct {
 	pick string
 
 	choice choice
+	from   from
 	place  placing
 }
 
@@ -121,6 +129,7 @@ func parse(env *tool.Env) (o options, err error) {
 	fs.StringVar(&o.pick, "pick", "", "")
 	fs.BoolVar(&o.long, "l", false, "")
 	o.choice.flags(fs)
+	o.from.flags(fs)
 	o.place.flags(fs)
 	var named []*mode
 	for _, m := range modes[1:] {
@@ -156,6 +165,9 @@ func parse(env *tool.Env) (o options, err error) {
 			return o, tool.Usagef("--snapshot takes a full id of 64 hex digits, not %q", *want)
 		}
 	}
+	if err := o.from.check(o.mode, *want != ""); err != nil {
+		return o, err
+	}
 	if err := o.choice.check(o.mode); err != nil {
 		return o, err
 	}
@@ -180,12 +192,10 @@ func Run(env *tool.Env) error {
 	if err != nil {
 		return err
 	}
-	stdin, err := env.Input()
+	in, err := input(env, &o.from)
 	if err != nil {
 		return err
 	}
-	in := rec.NewReader(stdin, rec.Sealed)
-	in.SetStall(stall)
 	if o.mode.flag == "snapshots" {
 		return snapshots(env, o, in)
 	}
@@ -203,11 +213,29 @@ func Run(env *tool.Env) error {
 	if !o.mode.meta && !o.place.dry && !k.CanReadData() {
 		return fmt.Errorf("key file %q: a %s key cannot open file contents: a read or master key is needed", o.key, k.Kind())
 	}
-	err = o.mode.run(env, o, piped{in, open}, base{env: env, told: !o.want.IsZero(), choose: choose})
+	var src source = piped{in, open}
+	if in == nil {
+		src = driven{env, o.from, open}
+	}
+	err = o.mode.run(env, o, src, base{env: env, told: !o.want.IsZero(), choose: choose})
 	if err == nil {
 		choose.end()
 	}
 	return explain(err)
+}
+
+// input returns the stream on stdin, or nil if all is to be asked for.
+func input(env *tool.Env, f *from) (*rec.Reader, error) {
+	if f.command != "" {
+		return nil, nil
+	}
+	stdin, err := env.Input()
+	if err != nil {
+		return nil, err
+	}
+	in := rec.NewReader(stdin, rec.Sealed)
+	in.SetStall(stall)
+	return in, nil
 }
 
 // explain adds what to do next where we know it.
