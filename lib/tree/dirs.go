@@ -2,7 +2,6 @@ package tree
 
 import (
 	"errors"
-	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -53,29 +52,45 @@ func (t *Target) makeDir(parent *dir, e *rec.Entry, again bool) error {
 	if parent.virtual {
 		return t.planDir(d, Create, again)
 	}
-	name := base(e.Path)
-	var st Stat // what is there
-	if parent.old || again {
-		err := t.inDir(parent, func(pfd int) error { return statAt(pfd, name, &st) })
-		switch {
-		case err == nil && st.Type == rec.Dir:
-			return t.enter(d, &st)
-		case err == nil && !parent.old:
-			return op("open the directory of an earlier section", ErrReplaced)
-		case err == nil && t.into.Overwrite == Never:
-			t.conflict()
-			return &Warning{e.Path, "create directory", errNever}
-		case err != nil && !errors.Is(err, unix.ENOENT):
-			return refused(e.Path, "create directory", err)
-		}
-	}
 	act := Create
-	if st.Type != rec.None || st.Ino != 0 {
-		act = Replace
+	if parent.old || again {
+		entered, there, err := t.meetDir(d)
+		if entered || err != nil {
+			return err
+		}
+		if there {
+			act = Replace
+		}
 	}
 	if t.planning() {
 		return t.planDir(d, act, again)
 	}
+	return t.makeNewDir(d, act)
+}
+
+// meetDir looks at what is in a directory's place, and enters it if it is one.
+func (t *Target) meetDir(d *dir) (entered, there bool, err error) {
+	var st Stat
+	err = t.inDir(d.parent, func(pfd int) error { return statAt(pfd, base(d.path), &st) })
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return false, false, nil
+	case err != nil:
+		return false, false, refused(d.path, "create directory", err)
+	case st.Type == rec.Dir:
+		return true, true, t.enter(d, &st)
+	case !d.parent.old:
+		return false, true, op("open the directory of an earlier section", ErrReplaced)
+	case t.into.Overwrite == Never:
+		t.conflict()
+		return false, true, &Warning{d.path, "create directory", errNever}
+	}
+	return false, true, nil
+}
+
+func (t *Target) makeNewDir(d *dir, act Act) error {
+	parent, e := d.parent, d.entry
+	name := base(d.path)
 	g, err := t.givenIn(parent)
 	if err == nil {
 		d.given = g
@@ -159,73 +174,6 @@ func (t *Target) planDir(d *dir, a Act, again bool) error {
 	}
 	t.push(d, -1)
 	return nil
-}
-
-// enter enters a directory that is there.
-func (t *Target) enter(d *dir, st *Stat) error {
-	name := base(d.path)
-	var fd int
-	err := t.inDir(d.parent, func(pfd int) (err error) {
-		if fd, err = t.openDir(pfd, name, openDir); denied(err) && !t.planning() && openUp(pfd, name) {
-			if fd, err = openAt(pfd, name, openDir); err == nil {
-				d.thawed, d.hadMode = true, st.Mode
-				d.hadFlags, _ = allFlags(fd) // without them there is nothing to give back
-			}
-		}
-		return err
-	})
-	if err != nil {
-		return refused(d.path, "open directory", replaced(err))
-	}
-	var m mount
-	if err = statAt(fd, "", &d.made); err == nil {
-		m, err = mountOf(fd)
-	}
-	if err == nil && m.dev != t.mount.dev {
-		err = t.other(m.dev, fd)
-	}
-	d.found = true
-	if err == nil && d.parent.old {
-		d.old, d.probe = true, &probe{}
-		err = t.tidy(d, fd)
-	} else {
-		d.given = d.parent.given
-	}
-	if err != nil {
-		closeFD(fd)
-		return refused(d.path, "open directory", err)
-	}
-	t.push(d, fd)
-	return nil
-}
-
-// other takes down a file system that is mounted below the target: it is to be
-// synchronised at the end, too.
-func (t *Target) other(dev uint64, fd int) error {
-	if _, known := t.others[dev]; known {
-		return nil
-	}
-	fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	if t.others == nil {
-		t.others = map[uint64]int{}
-	}
-	t.others[dev] = fd
-	return nil
-}
-
-// openUp gives a directory of ours a mode that lets us in.
-func openUp(dirfd int, name string) bool {
-	fd, err := openAt(dirfd, name, openPath|unix.O_DIRECTORY)
-	if err != nil {
-		return false
-	}
-	defer closeFD(fd)
-	var st Stat
-	return statAt(fd, "", &st) == nil && st.UID == uint32(os.Geteuid()) && st.Mode&0o700 != 0o700 &&
-		unix.Chmod(pathInode(fd).proc, st.Mode|0o700) == nil
 }
 
 // replaced names the errors that opening one of our own directories gives when

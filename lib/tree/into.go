@@ -19,6 +19,9 @@ type Into struct {
 	Delete bool
 	// Spared says of which directories nothing is deleted all the same; nil: of none.
 	Spared func(path string) bool
+	// Part says that not all entries of the snapshot come. What a power failure
+	// spoilt may then be among the others, so that the mark of that restore stays.
+	Part bool
 	// Sections allows Section.
 	Sections bool
 	// Plan, if not nil, is told what would be done, and nothing is: not a byte is

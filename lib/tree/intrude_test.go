@@ -162,6 +162,11 @@ func TestMark(t *testing.T) {
 			at(t, filepath.Join(dir, "d/f"), rec.Time{})
 		}
 		before := describe(t, filepath.Join(dir, "d/f"))
+		part, _ := into(t, dir, Into{Overwrite: Changed, Part: true})
+		must(t, putAll(t, part, "", dirEntry("d"), dirEntry("e")))
+		if _, err := os.Lstat(mark); (err == nil) != power {
+			t.Errorf("power %v: after a restore of a part the mark: %v", power, err)
+		}
 		again, warnings := into(t, dir, Into{Overwrite: Changed})
 		content := fileEntry("d/f", "d/f")
 		must(t, putAll(t, again, "d/f", dirEntry("d"), content))
@@ -169,7 +174,7 @@ func TestMark(t *testing.T) {
 		if !strings.HasSuffix(after, `"d/f"`) || (before == after) == power || warnings() != "" {
 			t.Errorf("power %v: %s became %s: %s", power, before, after, warnings())
 		}
-		if got := paths(walk(t, []rec.Root{{Dir: dir}}, false)); !slices.Equal(got, []string{"", "d", "d/f"}) {
+		if got := paths(walk(t, []rec.Root{{Dir: dir}}, false)); !slices.Equal(got, []string{"", "d", "d/f", "e"}) {
 			t.Errorf("%q", got)
 		}
 	}
@@ -363,4 +368,56 @@ func TestForeignChild(t *testing.T) {
 			t.Errorf("%s is not in\n%s", w, warnings())
 		}
 	}
+}
+
+// FuzzInto makes a tree of bytes and restores into it what other bytes say, in
+// some mode. Nothing outside changes, and Close returns; a plan changes nothing
+// at all.
+func FuzzInto(f *testing.F) {
+	f.Add(byte(0), []byte("da\x00fa/b\x00la/c\x00"), []byte("da\x00fa/b\x00fa/c\x00"))
+	f.Add(byte(1), []byte("la\x00lb\x00"), []byte("da\x00fa/secret\x00fb\x00"))
+	f.Add(byte(2), []byte("da\x00da/b\x00fa/b/c\x00pd\x00"), []byte("fa\x00dd\x00hd/a\x00"))
+	f.Add(byte(3), []byte("fa\x00hb\x00hc\x00"), []byte("fa\x00fb\x00lc\x00"))
+	f.Fuzz(func(t *testing.T, mode byte, there, b []byte) {
+		top := tmp(t)
+		dir, secret := filepath.Join(top, "out"), filepath.Join(top, "secret")
+		write(t, secret, "precious")
+		want := describe(t, secret)
+		restore := func(o Into, words []byte) {
+			tg, err := OpenTarget(dir, o)
+			must(t, err)
+			types := map[byte]rec.Type{'d': rec.Dir, 'f': rec.File, 'l': rec.Symlink, 'p': rec.Fifo, 's': rec.Socket, 'h': rec.HardLink}
+			for i, word := range strings.Split(string(words), "\x00") {
+				if word == "" {
+					continue
+				}
+				e := &rec.Entry{Path: word[1:], Type: types[word[0]], Mode: uint32(i) * 0o111 & 0o777, UID: uint32(os.Getuid()), GID: uint32(os.Getgid())}
+				switch e.Type {
+				case rec.Symlink:
+					e.Target = ".."
+				case rec.HardLink:
+					e.Leader = "a"
+				case rec.File:
+					e.Links = uint32(i % 3)
+				}
+				_ = create(tg, e) // mostly refused
+			}
+			_ = tg.Close()
+		}
+		restore(Into{}, there)
+		_ = os.Link(secret, filepath.Join(dir, "b")) // it may be there
+		o := Into{Overwrite: Never + Overwrite(mode%3), Delete: mode&4 != 0, InPlace: mode&8 != 0, Sections: mode&16 != 0}
+		before := stateOf(t, dir)
+		plan := o
+		plan.Plan = func(Act, string) {}
+		restore(plan, b)
+		if after := stateOf(t, dir); !slices.Equal(before, after) {
+			t.Errorf("a plan changed\n%s\ninto\n%s", before, after)
+		}
+		restore(o, b)
+		got := describe(t, secret)
+		if names := listNames(t, top); len(names) != 2 || got != want {
+			t.Fatalf("%q into %q made %v, %s", b, there, names, got)
+		}
+	})
 }

@@ -61,8 +61,9 @@ func (t *Target) setMark() error {
 	})
 }
 
-// readMark learns from the mark of an earlier restore.
-func (t *Target) readMark(dirfd int, name string) {
+// readMark learns from the mark of an earlier restore. One into a directory below
+// the target stays.
+func (t *Target) readMark(d *dir, dirfd int, name string) {
 	fd, err := openAt(dirfd, name, openFile)
 	if err != nil {
 		return
@@ -72,14 +73,19 @@ func (t *Target) readMark(dirfd int, name string) {
 	if err := statAt(fd, "", &st); err != nil || st.Type != rec.File {
 		return
 	}
-	t.marks = append(t.marks, name)
 	buf := make([]byte, 512)
 	n, err := unix.Pread(fd, buf, 0)
 	_, boot, _ := strings.Cut(string(buf[:max(n, 0)]), "\n"+markBoot)
-	if here := bootID(); err == nil && here != "" && strings.TrimSpace(boot) == here {
-		return
+	here := bootID()
+	died := err != nil || here == "" || strings.TrimSpace(boot) != here
+	switch {
+	case d != t.root:
+	case died && (t.into.Part || t.into.Overwrite == Never):
+		t.spoilt = append(t.spoilt, name)
+	default:
+		t.marks = append(t.marks, name)
 	}
-	if t.since == nil || before(st.MTime, *t.since) {
+	if died && (t.since == nil || before(st.MTime, *t.since)) {
 		t.since = &st.MTime
 	}
 }
@@ -100,15 +106,14 @@ func (t *Target) removeMarks() error {
 }
 
 // tidy removes what an earlier restore left in a directory that is there: files
-// under temporary names, and directories if they are empty. Of the target itself
-// it reads the marks.
+// under temporary names, and directories if they are empty. It reads the marks.
 func (t *Target) tidy(d *dir, fd int) error {
 	var left []string
 	err := eachName(fd, func(name string) error {
 		switch {
 		case !isTemp(name) || strings.HasPrefix(name, t.prefix):
-		case d.parent == nil && strings.HasSuffix(name, "-"+markName):
-			t.readMark(fd, name)
+		case strings.HasSuffix(name, "-"+markName):
+			t.readMark(d, fd, name)
 		default:
 			left = append(left, name)
 		}

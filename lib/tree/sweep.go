@@ -43,7 +43,7 @@ func (t *Target) sweep(d *dir, fd int) {
 	r := remover{t: t, d: d}
 	err := eachName(fd, func(name string) error {
 		_, known := slices.BinarySearch(d.names, maphash.String(nameSeed, name))
-		if known || strings.HasPrefix(name, t.prefix) || d.parent == nil && name == "lost+found" || d.parent == nil && slices.Contains(t.marks, name) {
+		if known || strings.HasPrefix(name, t.prefix) || d.parent == nil && name == "lost+found" || d.parent == nil && (slices.Contains(t.marks, name) || slices.Contains(t.spoilt, name)) {
 			return nil
 		}
 		if extra = append(extra, name); len(extra) > 4096 {

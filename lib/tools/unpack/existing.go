@@ -86,7 +86,7 @@ func (s *sources) spares(dir string) bool {
 func (r *restorer) into() tree.Into {
 	into := tree.Into{
 		Overwrite: tree.ParseOverwrite(r.place.overwrite), InPlace: r.place.inPlace, Delete: r.place.del,
-		Sections: r.sections, Spared: r.sources.spares,
+		Sections: r.sections, Part: r.choose.picks() || r.sections, Spared: r.sources.spares,
 	}
 	if r.place.dry {
 		into.Plan = r.plan.act
