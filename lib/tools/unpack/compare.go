@@ -121,7 +121,7 @@ func (c *comparer) until(path *string, tell bool) error {
 		if e == nil || path != nil && rec.ComparePaths(e.Path, *path) >= 0 {
 			return err
 		}
-		if tell && !(c.unread != "" && rec.Below(e.Path, c.unread)) && c.choose.onPath(e.Path) {
+		if tell && e.Path != "" && !(c.unread != "" && rec.Below(e.Path, c.unread)) && c.choose.onPath(e.Path) {
 			if at, _ := c.cover.covers(e.Path); at {
 				c.differs("extra", e.Path, e.Type.String())
 			}
