@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"strconv"
 	"strings"
@@ -33,7 +34,8 @@ var (
 type Writer struct {
 	w             *bufio.Writer
 	users, groups map[uint32]string
-	leaders       map[string]leader
+	leaders       map[uint64]leader // by a hash of the path: there may be many
+	seed          maphash.Seed
 
 	file    bool
 	sparse  bool  // holes are not written
@@ -50,7 +52,7 @@ type leader struct {
 // NewWriter returns a Writer to w. users and groups give names to owners and to
 // those in access control lists.
 func NewWriter(w io.Writer, users, groups []rec.Name) *Writer {
-	return &Writer{w: bufio.NewWriterSize(w, 256<<10), users: table(users), groups: table(groups), leaders: map[string]leader{}}
+	return &Writer{w: bufio.NewWriterSize(w, 256<<10), users: table(users), groups: table(groups), leaders: map[uint64]leader{}, seed: maphash.MakeSeed()}
 }
 
 func table(names []rec.Name) map[uint32]string {
@@ -90,7 +92,7 @@ func (w *Writer) Entry(e *rec.Entry) error {
 	case rec.Block:
 		b.flag = '4'
 	case rec.HardLink:
-		l, ok := w.leaders[e.Leader]
+		l, ok := w.leaders[maphash.String(w.seed, e.Leader)]
 		if !ok {
 			return ErrLeader
 		}
@@ -100,7 +102,7 @@ func (w *Writer) Entry(e *rec.Entry) error {
 		return ErrSocket
 	}
 	if e.Links > 1 {
-		w.leaders[e.Path] = leader{e.Mode, e.UID, e.GID, e.MTime}
+		w.leaders[maphash.String(w.seed, e.Path)] = leader{e.Mode, e.UID, e.GID, e.MTime}
 	}
 	b.uname, b.gname = w.users[b.uid], w.groups[b.gid]
 	if err := w.header(b, w.records(e, b, sparse != nil)); err != nil {
@@ -290,9 +292,11 @@ func (w *Writer) Close() error {
 }
 
 // Abandon ends the archive so that every reader sees that it is cut off: many take
-// an end of input between two members for the end of the archive.
+// an end of input between two members for the end of the archive. Here it ends in
+// the middle of an extended header.
 func (w *Writer) Abandon() error {
-	if _, err := w.w.WriteString("cut off"); err != nil {
+	x := &ustar{name: "PaxHeaders/cut off", flag: 'x', size: blockSize}
+	if _, err := w.w.Write(x.encode()); err != nil {
 		return err
 	}
 	return w.w.Flush()

@@ -139,6 +139,24 @@ func (s *Source) Stat(path string) (Stat, error) {
 	return st, nil
 }
 
+// Link reads the target of a symbolic link.
+func (s *Source) Link(path string) (string, error) {
+	dirfd, err := s.dir(path)
+	if err != nil {
+		return "", err
+	}
+	fd, err := openBeneath(dirfd, path, openPath)
+	if err != nil {
+		return "", op("read link", err)
+	}
+	defer closeFD(fd)
+	target, _, err := readLink(fd, "", make([]byte, 256))
+	if err != nil {
+		return "", op("read link", err)
+	}
+	return target, nil
+}
+
 // Attributes reads the extended attributes of every namespace that the caller
 // may see, in order of name, and the inode flags of SettableFlags, of an entry of
 // any type. Where the file system has none there are none. The error is

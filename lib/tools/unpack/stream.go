@@ -247,6 +247,9 @@ func rootsOf(sources []string, first string) (roots []rec.Root) {
 	top, _, _ := strings.Cut(first, "/")
 	dir := "/"
 	for _, s := range sources {
+		if !strings.HasPrefix(s, "/") {
+			continue
+		}
 		r := rec.Root{Dir: dir}
 		switch rest, begins := strings.CutPrefix(s, strings.TrimSuffix(dir, "/")+"/"); {
 		case first == "":
@@ -264,7 +267,7 @@ func rootsOf(sources []string, first string) (roots []rec.Root) {
 				break
 			}
 		}
-		if strings.HasPrefix(r.Dir, "/") && rec.CheckPath(r.Path) == nil {
+		if rec.CheckPath(r.Path) == nil {
 			roots = append(roots, r)
 		}
 	}

@@ -107,6 +107,7 @@ var modes = []*mode{
 	{dir: true, picks: true, parents: true, strips: true, owns: true, places: true, run: restore},
 	{flag: "list", meta: true, picks: true, run: list},
 	{flag: "verify", picks: true, run: verify},
+	{flag: "compare", dir: true, picks: true, owns: true, run: compare},
 	{flag: "tar", picks: true, parents: true, strips: true, run: toTar},
 	{flag: "cat", picks: true, run: cat},
 	{flag: "stream", picks: true, parents: true, strips: true, run: contents},

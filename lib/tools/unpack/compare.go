@@ -1,0 +1,436 @@
+package unpack
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"preserve/lib/id"
+	"preserve/lib/page"
+	"preserve/lib/rec"
+	"preserve/lib/tool"
+	"preserve/lib/tree"
+	"preserve/lib/walk"
+)
+
+// compare says what differs between the snapshot and the tree below a directory,
+// which is only read.
+func compare(env *tool.Env, o options, src source, b base) error {
+	roots, err := tree.Resolve(o.dir, []string{"."}, nil)
+	if err != nil {
+		return err
+	}
+	files, err := tree.OpenRoots(roots)
+	if err != nil {
+		return err
+	}
+	defer files.Close()
+	c := &comparer{base: b, roots: roots, files: files, out: bufio.NewWriter(env.Stdout), inodes: map[inode]uint64{}, seed: maphash.MakeSeed()}
+	defer c.closeFile()
+	var choose walk.Chooser
+	if inner := b.choose.chooser(); inner != nil {
+		choose = &watch{inner, c}
+	}
+	err = walk.InOrder(c, 0, func(sink walk.Sink) error {
+		return src.walk(walk.Options{Want: o.want, Choose: choose}, sink)
+	})
+	if err == nil {
+		c.begin("?") // nothing may have been chosen
+		err = c.until(nil, true)
+	}
+	if c.live != nil {
+		c.live.close()
+	}
+	if ferr := c.out.Flush(); err == nil {
+		err = ferr
+	}
+	return err
+}
+
+// A watch sees whether the snapshot has a root of its own, chosen or not.
+type watch struct {
+	walk.Chooser
+	c *comparer
+}
+
+func (w *watch) Choose(e *rec.Entry) ([]*rec.Entry, error) {
+	if e.Path == "" {
+		w.c.rooted = true
+	}
+	return w.Chooser.Choose(e)
+}
+
+// A comparer goes through the snapshot and the live tree side by side.
+type comparer struct {
+	base
+	roots  []rec.Root
+	files  *tree.Source
+	rooted bool  // the snapshot has a root of its own
+	cover  cover // of the goroutine that hands over
+	live   *liveTree
+	out    *bufio.Writer
+
+	// inodes are the live files of several names that were met: under which path of
+	// the snapshot, as a hash.
+	inodes map[inode]uint64
+	seed   maphash.Seed
+
+	unread string // a directory that was stored without what is in it
+
+	// The file whose content comes.
+	path   string // "" if it is not compared
+	open   *tree.File
+	stat   tree.Stat
+	differ bool
+	buf    []byte
+}
+
+type inode struct{ dev, ino uint64 }
+
+// differs prints a difference: what, the path, and what more there is to say,
+// first of the snapshot.
+func (c *comparer) differs(what, path string, more ...string) {
+	c.env.SetWarned()
+	if path == "" {
+		path = "."
+	}
+	line := append([]string{what, rec.Quote(path)}, more...)
+	_, _ = c.out.WriteString(strings.Join(line, "\t") + "\n") // Flush tells
+}
+
+// begin starts to read the live tree, once it is known how much of it counts.
+func (c *comparer) begin(first string) {
+	if c.live == nil {
+		c.cover = cover{sources: c.snap.Sources, all: first == "" || c.rooted || len(c.snap.Sources) == 0}
+		walked := c.cover
+		c.live = newLiveTree(c.env, c.roots, &walked)
+	}
+}
+
+// until takes live entries before a path, all if it is nil: they are not in the
+// snapshot. It says so if tell is true.
+func (c *comparer) until(path *string, tell bool) error {
+	for {
+		e, err := c.live.peek()
+		if e == nil || path != nil && rec.ComparePaths(e.Path, *path) >= 0 {
+			return err
+		}
+		if tell && e.Path != "" && !(c.unread != "" && rec.Below(e.Path, c.unread)) && c.choose.onPath(e.Path) {
+			if at, _ := c.cover.covers(e.Path); at {
+				c.differs("extra", e.Path, e.Type.String())
+			}
+		}
+		c.live.drop()
+	}
+}
+
+func (c *comparer) Entry(e *rec.Entry) error {
+	c.closeFile()
+	c.begin(e.Path)
+	if err := c.until(&e.Path, true); err != nil {
+		return err
+	}
+	c.flawed(e)
+	if e.Type == rec.Dir && e.Err != "" {
+		c.unread = e.Path
+	}
+	l, err := c.live.peek()
+	if err != nil {
+		return err
+	}
+	if l == nil || l.Path != e.Path { // gone, or not covered
+		return c.look(e, "")
+	}
+	live := *l
+	c.live.drop()
+	if live.Type == rec.HardLink && e.Type != rec.HardLink {
+		// Of this file another name came before, perhaps one that is not in the
+		// snapshot.
+		return c.look(e, live.Leader)
+	}
+	return c.entry(e, &live)
+}
+
+// look compares an entry with what the system says of its path now.
+func (c *comparer) look(e *rec.Entry, leader string) error {
+	st, err := c.files.Stat(e.Path)
+	l := &rec.Entry{Leader: leader, Type: st.Type, Mode: st.Mode, UID: st.UID, GID: st.GID, MTime: st.MTime, Size: st.Size,
+		Major: st.Major, Minor: st.Minor, Links: st.Links, Ino: st.Ino, Dev: st.Dev}
+	if err == nil && st.Type == rec.Symlink {
+		l.Target, err = c.files.Link(e.Path)
+	}
+	if err != nil {
+		return c.vanished(e, err)
+	}
+	return c.entry(e, l)
+}
+
+// entry compares an entry with what is in its place.
+func (c *comparer) entry(e, l *rec.Entry) error {
+	if e.Type == rec.HardLink {
+		c.further(e, l)
+		return nil
+	}
+	if e.Type != l.Type {
+		c.differs("type", e.Path, e.Type.String(), l.Type.String())
+		return nil
+	}
+	if at := (inode{l.Dev, l.Ino}); l.Links > 1 && e.Type != rec.Dir {
+		if c.inodes[at] == 0 {
+			c.inodes[at] = maphash.String(c.seed, e.Path) | 1
+		} else {
+			c.differs("links", e.Path, "-", rec.Quote(l.Leader))
+		}
+	}
+	c.metadata(e, l)
+	ok, err := c.attributes(e)
+	switch {
+	case !ok || err != nil || e.Type != rec.File || e.Err != "" || e.Size == 0 && l.Size == 0 && !e.More:
+		return err
+	case e.Size != l.Size && !e.More:
+		c.differs("size", e.Path, fmt.Sprint(e.Size), fmt.Sprint(l.Size))
+		return nil
+	}
+	c.path = e.Path
+	return nil
+}
+
+// further compares a further name of a file: it must lead to the file that the
+// first one leads to.
+func (c *comparer) further(e, l *rec.Entry) {
+	want := maphash.String(c.seed, e.Leader) | 1
+	if c.inodes[inode{l.Dev, l.Ino}] == want {
+		return
+	}
+	have := "-"
+	if l.Type == rec.HardLink {
+		have = rec.Quote(l.Leader)
+	}
+	c.differs("links", e.Path, rec.Quote(e.Leader), have)
+}
+
+// metadata compares what the system tells of every file. Content of another size
+// is not compared.
+func (c *comparer) metadata(e, l *rec.Entry) {
+	if e.Type == rec.Symlink && e.Target != l.Target {
+		c.differs("target", e.Path, rec.Quote(e.Target), rec.Quote(l.Target))
+	}
+	if e.Major != l.Major || e.Minor != l.Minor {
+		c.differs("device", e.Path, fmt.Sprintf("%d,%d", e.Major, e.Minor), fmt.Sprintf("%d,%d", l.Major, l.Minor))
+	}
+	if e.Type != rec.Symlink && e.Mode != l.Mode {
+		c.differs("mode", e.Path, fmt.Sprintf("%04o", e.Mode), fmt.Sprintf("%04o", l.Mode))
+	}
+	if e.UID != l.UID || e.GID != l.GID {
+		c.differs("owner", e.Path, fmt.Sprintf("%d:%d", e.UID, e.GID), fmt.Sprintf("%d:%d", l.UID, l.GID))
+	}
+	if e.MTime != l.MTime {
+		c.differs("mtime", e.Path, stamp(e.MTime), stamp(l.MTime))
+	}
+}
+
+// attributes compares extended attributes and inode flags.
+func (c *comparer) attributes(e *rec.Entry) (ok bool, err error) {
+	have, flags, err := c.files.Attributes(e.Path, e.Type)
+	if err != nil {
+		return false, c.vanished(e, err)
+	}
+	want := e.XAttrs
+	for len(want)+len(have) > 0 { // both are in order of name
+		switch {
+		case len(have) == 0 || len(want) > 0 && want[0].Name < have[0].Name:
+			c.differs("xattrs", e.Path, rec.Quote(want[0].Name), "missing")
+			want = want[1:]
+		case len(want) == 0 || have[0].Name < want[0].Name:
+			c.differs("xattrs", e.Path, rec.Quote(have[0].Name), "extra")
+			have = have[1:]
+		default:
+			if !bytes.Equal(want[0].Value, have[0].Value) {
+				c.differs("xattrs", e.Path, rec.Quote(want[0].Name), "differs")
+			}
+			want, have = want[1:], have[1:]
+		}
+	}
+	if e.Flags != flags {
+		c.differs("flags", e.Path, letters(e.Flags), letters(flags))
+	}
+	return true, nil
+}
+
+func letters(flags uint32) string {
+	if flags == 0 {
+		return "-"
+	}
+	return tree.FlagNames(flags)
+}
+
+// vanished deals with what cannot be read: what is gone is missing, all else is
+// named; only if the system has run out of something, that ends the comparison.
+func (c *comparer) vanished(e *rec.Entry, err error) error {
+	c.path = ""
+	switch {
+	case tree.Exhausted(err):
+		return fmt.Errorf("%s: %w", rec.Quote(e.Path), err)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
+		c.differs("missing", e.Path, e.Type.String())
+	default:
+		c.env.Warn("%s: cannot be compared: %v", rec.Quote(e.Path), err)
+	}
+	return nil
+}
+
+func (c *comparer) closeFile() {
+	if c.open != nil {
+		_ = c.open.Close() // it was only read
+	}
+	c.open, c.path, c.differ = nil, "", false
+}
+
+// reads opens the file whose content comes, unless it is open. It reports whether
+// there is anything to compare.
+func (c *comparer) reads() (bool, error) {
+	if c.path == "" || c.differ || c.open != nil {
+		return c.open != nil && !c.differ, nil
+	}
+	f, err := c.files.Open(c.path)
+	if err == nil {
+		c.open = f
+		if c.stat, err = f.Stat(); err == nil && c.stat.Type != rec.File {
+			err = tree.ErrReplaced
+		}
+	}
+	if err != nil {
+		e := &rec.Entry{Path: c.path, Type: rec.File}
+		c.closeFile()
+		return false, c.vanished(e, err)
+	}
+	return true, nil
+}
+
+func (c *comparer) Data(at int64, b []byte) error {
+	ok, err := c.reads()
+	if !ok || err != nil {
+		return err
+	}
+	if c.buf == nil {
+		c.buf = make([]byte, 256<<10)
+	}
+	for len(b) > 0 && !c.differ {
+		p := c.buf[:min(len(b), len(c.buf))]
+		if err := c.read(p, at); err != nil {
+			return err
+		}
+		if c.path == "" {
+			return nil
+		}
+		c.differ = c.differ || !bytes.Equal(p, b[:len(p)])
+		b, at = b[len(p):], at+int64(len(p))
+	}
+	return nil
+}
+
+// read reads the live file. One that ends too early differs; another error gives
+// it up.
+func (c *comparer) read(p []byte, at int64) error {
+	switch _, err := c.open.ReadAt(p, at); {
+	case err == io.EOF:
+		c.differ = true
+	case err != nil:
+		e := &rec.Entry{Path: c.path, Type: rec.File}
+		c.closeFile()
+		return c.vanished(e, err)
+	}
+	return nil
+}
+
+// Hole compares with what is not there: zeros, or a hole.
+func (c *comparer) Hole(at, n int64) error {
+	ok, err := c.reads()
+	if !ok || err != nil {
+		return err
+	}
+	for end := at + n; at < end && !c.differ; {
+		from, to, err := c.open.NextSegment(&c.stat, at)
+		if err == io.EOF || err == nil && from >= end {
+			return nil
+		}
+		if err != nil {
+			e := &rec.Entry{Path: c.path, Type: rec.File}
+			c.closeFile()
+			return c.vanished(e, err)
+		}
+		to = min(to, end)
+		for ; from < to && !c.differ && c.path != ""; from += int64(len(zeroBlock)) {
+			if err := c.Data(from, zeroBlock[:min(to-from, int64(len(zeroBlock)))]); err != nil {
+				return err
+			}
+		}
+		if c.path == "" {
+			return nil
+		}
+		at = to
+	}
+	return nil
+}
+
+// Done has the size that counts.
+func (c *comparer) Done(e *rec.Entry) error {
+	if e.Off > 0 && e.Inconsistent {
+		c.flawed(e)
+	}
+	if c.path == "" {
+		return nil
+	}
+	_, err := c.reads() // of an empty file too: it may be another by now
+	if err != nil || c.path == "" {
+		return err
+	}
+	if c.stat.Size != e.Size {
+		c.differs("size", c.path, fmt.Sprint(e.Size), fmt.Sprint(c.stat.Size))
+	} else if c.differ {
+		c.differs("content", c.path)
+	}
+	c.closeFile()
+	return nil
+}
+
+func (c *comparer) Lost(e *rec.Entry, i id.ID, _ bool) error {
+	c.env.Warn("%s: its content cannot be compared: %s is missing in the repository", rec.Quote(e.Path), i.Short())
+	c.closeFile()
+	return nil
+}
+
+// Gap passes over what is live where the snapshot says nothing.
+func (c *comparer) Gap(first page.Key, next *page.Key, i id.ID) error {
+	c.closeFile()
+	c.begin(first.Path)
+	if err := c.until(&first.Path, true); err != nil {
+		return err
+	}
+	var path *string
+	if next != nil {
+		path = &next.Path
+	}
+	if err := c.until(path, false); err != nil {
+		return err
+	}
+	return c.base.Gap(first, next, i)
+}
+
+func (c *comparer) Orphan(e *rec.Entry) error {
+	if err := c.until(&e.Path, true); err != nil {
+		return err
+	}
+	if l, err := c.live.peek(); err != nil {
+		return err
+	} else if l != nil && l.Path == e.Path {
+		c.live.drop()
+	}
+	return c.base.Orphan(e)
+}
