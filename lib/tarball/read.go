@@ -1,4 +1,5 @@
-// Package tarball turns tar archives into entries with their contents.
+// Package tarball turns tar archives into entries with their contents, and back: a
+// Writer writes what comes in path order as it comes, in the PAX format.
 //
 // An archive is in any order, and may say several things of one path; our
 // streams are in path order, with each path once and each directory before what
@@ -9,8 +10,8 @@
 // Read are ustar, GNU (long names, large numbers, sparse files of all four
 // formats), PAX and what star, bsdtar and Go make of it: extended attributes
 // as SCHILY.xattr and LIBARCHIVE.xattr, access control lists as text and as
-// attributes, times to the nanosecond. Not read are inode flags
-// (SCHILY.fflags) and times of change and of birth.
+// attributes, times to the nanosecond. Written, and not read, are inode flags
+// (SCHILY.fflags); neither, times of change and of birth.
 //
 // An archive is hostile: no name leaves the tree, no size buys memory on its
 // word, and what is in memory is bounded whatever it says. Contents in

@@ -1,6 +1,7 @@
 // Package unpack is pv-unpack: it reads a sealed stream, parents first, checks
-// all of it as package walk does, and makes of it files, a listing or a
-// verdict. It also reads lists of snapshots.
+// all of it as package walk does, and makes of it files, a listing, a tar
+// archive, a content stream, a comparison or a verdict. It also reads lists of
+// snapshots.
 package unpack
 
 import (
@@ -20,6 +21,8 @@ import (
 
 const usage = `usage: pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] DIR [PATTERN…]
        pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] --verify [PATTERN…]
+       pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] --compare DIR [PATTERN…]
+       pv-get REPO ID | pv-unpack -k READKEY [--snapshot ID] --tar|--cat|--stream [PATTERN…]
        pv-get REPO ID --meta | pv-unpack -k LISTKEY [--snapshot ID] --list [-l] [PATTERN…]
        pv-unpack -k KEY --from CMD --snapshot ID (DIR | --list | …) [PATTERN…]
        pv-get REPO --snapshots | pv-unpack [-k LISTKEY] --snapshots [-l] [--pick NAME]
@@ -56,6 +59,16 @@ Into a DIR that has something in it:
   --delete             remove what is not in the snapshot from directories that are
   --dry-run            write nothing, print what would be done. A list key, and
                        pv-get --meta, will do
+
+Other ends, which write no file:
+
+  --tar        a tar archive: … --tar | tar -xp --xattrs --acls
+  --cat        the contents of the files that PATTERN matches: … --cat /etc/fstab
+  --stream     a content stream, for another key: … --stream | pv-chunk -k NEW
+  --compare    what differs from the tree below DIR, a line each, with tabs
+  --json, -0   with --list: a line of JSON for each entry; paths with a NUL behind
+  --bad-ids    with --verify: print the ids of blobs that are missing or damaged:
+               … --verify --bad-ids | pv-get OTHER --blobs - | pv-put REPO
 
 With PATTERNs, only what one of them matches, and all that is below it; patterns
 are those of .gitignore: /home/me, *.jpg, src/**/test, cache/.
@@ -155,6 +168,8 @@ func parse(env *tool.Env) (o options, err error) {
 	}
 	o.choice.patterns = words
 	switch {
+	case len(named) == 1 && o.mode.dir && o.dir == "":
+		return o, tool.Usagef("--%s needs a directory", o.mode.flag)
 	case len(named) > 1 || o.mode.dir && o.dir == "":
 		return o, tool.Usagef("one of DIR, %s is needed", flagNames())
 	case o.key == "" && o.mode.flag != "snapshots":
