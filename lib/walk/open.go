@@ -3,6 +3,7 @@ package walk
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"preserve/lib/box"
 	"preserve/lib/id"
@@ -91,4 +92,14 @@ func unopened(err error) bool {
 		}
 	}
 	return false
+}
+
+// distinct returns references in order of first use, as pv-get follows them: those
+// of a page that did not open may be anything.
+func distinct(refs []byte) []byte {
+	var r page.Refs
+	for i := range slices.Chunk(refs, id.Size) {
+		r.Index(id.ID(i))
+	}
+	return r.Bytes
 }

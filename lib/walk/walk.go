@@ -16,7 +16,6 @@ import (
 	"fmt"
 	"io"
 	"runtime"
-	"slices"
 	"sync"
 
 	"preserve/lib/box"
@@ -282,16 +281,6 @@ func (w *walker) pass(b *rec.Blob) {
 	if b.Kind != rec.KindData && !(b.Kind == rec.KindPage && w.meta) {
 		w.stack = append(w.stack, frame{kind: b.Kind, refs: distinct(b.Refs), skip: true})
 	}
-}
-
-// distinct returns references in order of first use, as pv-get follows them: those
-// of a page that did not open may be anything.
-func distinct(refs []byte) []byte {
-	var r page.Refs
-	for i := range slices.Chunk(refs, id.Size) {
-		r.Index(id.ID(i))
-	}
-	return r.Bytes
 }
 
 // snapshot takes the first blob.

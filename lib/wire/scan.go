@@ -184,3 +184,28 @@ func shape(c byte) (size int, payload, children uint64, err error) {
 	}
 	return 0, 0, 0, fmt.Errorf("%w: %s", ErrType, codeName(c))
 }
+
+// codeName names the type that a code begins, for messages.
+func codeName(c byte) string {
+	switch {
+	case c <= 0x7f, c >= 0xe0, c >= msgpcode.Uint8 && c <= msgpcode.Int64:
+		return "a number"
+	case msgpcode.IsFixedMap(c), c == msgpcode.Map16, c == msgpcode.Map32:
+		return "a map"
+	case msgpcode.IsFixedArray(c), c == msgpcode.Array16, c == msgpcode.Array32:
+		return "an array"
+	case msgpcode.IsString(c):
+		return "a string"
+	case msgpcode.IsBin(c):
+		return "bytes"
+	case c == msgpcode.Nil:
+		return "nil"
+	case c == msgpcode.True, c == msgpcode.False:
+		return "true or false"
+	case c == msgpcode.Float, c == msgpcode.Double:
+		return "a float"
+	case msgpcode.IsExt(c):
+		return "an extension type"
+	}
+	return fmt.Sprintf("code %#02x", c)
+}

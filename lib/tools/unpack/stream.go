@@ -33,7 +33,6 @@ func contents(env *tool.Env, o options, src source, b base) error {
 		return err
 	}
 	s := &streamer{base: b, out: rec.NewWriter(stdout)}
-	s.out.Tick(nil, func() (uint64, uint64) { return s.files.Load(), s.length.Load() })
 	err = walk.InOrder(s, wholeFiles, func(sink walk.Sink) error {
 		return src.walk(walk.Options{Want: o.want, Choose: b.choose.chooser()}, sink)
 	})
@@ -66,7 +65,9 @@ func (s *streamer) head(first string) error {
 		return nil
 	}
 	s.headed = true
-	return s.out.Write(&rec.Head{Kind: rec.Content, Host: s.snap.Host, User: s.snap.User, Time: s.snap.Time, Roots: rootsOf(s.snap.Sources, first)})
+	err := s.out.Write(&rec.Head{Kind: rec.Content, Host: s.snap.Host, User: s.snap.User, Time: s.snap.Time, Roots: rootsOf(s.snap.Sources, first)})
+	s.out.Tick(nil, func() (uint64, uint64) { return s.files.Load(), s.length.Load() })
+	return err
 }
 
 func (s *streamer) Snapshot(i id.ID, sn *snap.Snapshot) error {
