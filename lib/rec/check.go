@@ -50,6 +50,8 @@ func (e *Entry) check(seen uint64) error {
 		return bad("leader")
 	case e.Type != Char && e.Type != Block && (e.Major != 0 || e.Minor != 0 || seen&(1<<kRdev) != 0):
 		return bad("device number")
+	case e.Type != Dir && e.Way:
+		return bad("way")
 	case (e.Type == Dir || e.Type == HardLink) && e.Links != 0:
 		return bad("link count")
 	case !e.plain() && (e.Mode|e.UID|e.GID|e.Flags|e.Links != 0 || e.MTime != Time{} || len(e.XAttrs) > 0):
@@ -124,7 +126,7 @@ func (e *Entry) canonical(seen uint64) error {
 		{kMode, plain}, {kUID, plain}, {kGID, plain}, {kMTime, plain}, {kSize, e.Type == File},
 		{kOff, e.Off != 0}, {kMore, e.More}, {kLinks, e.Links > 1}, {kTarget, e.Type == Symlink},
 		{kLeader, e.Type == HardLink}, {kRdev, e.Type == Char || e.Type == Block}, {kFlags, e.Flags != 0},
-		{kXAttrs, len(e.XAttrs) > 0}, {kErr, e.Err != ""}, {kInconsistent, e.Inconsistent}, {kExt, len(e.Extents) > 0},
+		{kXAttrs, len(e.XAttrs) > 0}, {kErr, e.Err != ""}, {kInconsistent, e.Inconsistent}, {kWay, e.Way}, {kExt, len(e.Extents) > 0},
 	} {
 		if (seen>>f.k&1 == 1) != f.want {
 			return fmt.Errorf("key %q: %w", entryKeys[f.k], wire.ErrCanonical)

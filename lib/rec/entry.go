@@ -67,7 +67,10 @@ type Entry struct {
 	Err    string // why there is no content; the entry is kept, or it would look deleted
 	// Inconsistent says that the file changed while it was read, each time.
 	Inconsistent bool
-	Extents      []Extent
+	// Way says of a directory that it is only on the way to something: not all
+	// that is in it is in this tree.
+	Way     bool
+	Extents []Extent
 	// In streams and caches only: they change without reason and are not stored.
 	CTime, BTime Time
 	Ino, Dev     uint64
@@ -110,7 +113,7 @@ const (
 
 // The canonical order of keys.
 var entryKeys = []string{"t", "path", "type", "mode", "uid", "gid", "mtime", "size", "off", "more", "links",
-	"target", "leader", "rdev", "flags", "xattrs", "err", "inconsistent", "ext", "ctime", "btime", "ino", "dev"}
+	"target", "leader", "rdev", "flags", "xattrs", "err", "inconsistent", "way", "ext", "ctime", "btime", "ino", "dev"}
 
 const (
 	kT = iota
@@ -131,6 +134,7 @@ const (
 	kXAttrs
 	kErr
 	kInconsistent
+	kWay
 	kExt
 	kCTime
 	kBTime
@@ -170,6 +174,7 @@ func (e *Entry) Encode(w *wire.Writer, form Form) {
 	set(kXAttrs, len(e.XAttrs) > 0)
 	set(kErr, e.Err != "")
 	set(kInconsistent, e.Inconsistent)
+	set(kWay, e.Way)
 	set(kExt, len(e.Extents) > 0)
 	set(kCTime, streamed && e.CTime != Time{})
 	set(kBTime, streamed && e.BTime != Time{})
@@ -213,7 +218,7 @@ func (e *Entry) encodeField(w *wire.Writer, k int) {
 		w.Uint(e.Size)
 	case kOff:
 		w.Uint(e.Off)
-	case kMore, kInconsistent:
+	case kMore, kInconsistent, kWay:
 		w.Bool(true)
 	case kLinks:
 		w.Uint(uint64(e.Links))
@@ -361,6 +366,8 @@ func (e *Entry) decodeField(c *wire.Cursor, k int) {
 		e.More = c.Bool()
 	case kInconsistent:
 		e.Inconsistent = c.Bool()
+	case kWay:
+		e.Way = c.Bool()
 	case kLinks:
 		e.Links = uint32(c.Uint(math.MaxUint32))
 	case kTarget:

@@ -93,7 +93,7 @@ func (a *Archive) place(f *File) {
 			continue
 		}
 		if dir := e.Path[:i]; len(a.dirs) == 0 || !rec.Below(a.dirs[len(a.dirs)-1], dir) {
-			a.queue = append(a.queue, &File{item: &item{}, Entry: &rec.Entry{Path: dir, Type: rec.Dir, Mode: 0o755, MTime: e.MTime}})
+			a.queue = append(a.queue, &File{item: &item{}, Entry: &rec.Entry{Path: dir, Type: rec.Dir, Mode: 0o755, MTime: e.MTime, Way: true}})
 			a.dirs = append(a.dirs, dir)
 		}
 	}

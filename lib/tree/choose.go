@@ -63,14 +63,16 @@ func (w *walker) choose(l *level) {
 	}
 }
 
-// enter restricts a directory to the names that the Chooser wants of it.
-func (w *walker) enter(l *level, fd int) {
+// enter restricts a directory to the names that the Chooser wants of it, and
+// reports whether there are such: then whatever else comes to be in it is not
+// wanted.
+func (w *walker) enter(l *level, fd int) bool {
 	if w.Choose == nil {
-		return
+		return false
 	}
 	names := w.Choose.Enter(&Dir{Path: l.path, l: l, fd: fd})
 	if names == nil {
-		return
+		return false
 	}
 	l.list = slices.DeleteFunc(l.list, func(d dirent) bool {
 		if slices.Contains(names, string(l.bytes(d))) {
@@ -79,4 +81,5 @@ func (w *walker) enter(l *level, fd int) {
 		w.out.leftOut(join(l.path, string(l.bytes(d))))
 		return true
 	})
+	return true
 }

@@ -47,7 +47,7 @@ func (t *Target) makeDir(parent *dir, e *rec.Entry, again bool) error {
 			return nil
 		}
 	}
-	d := &dir{parent: parent, path: e.Path, entry: e, fd: -1, refs: 1, keep: e.Err != "",
+	d := &dir{parent: parent, path: e.Path, entry: e, fd: -1, refs: 1, keep: e.Err != "" || e.Way,
 		barred: parent.barred || e.Mode&0o500 != 0o500}
 	if parent.virtual {
 		return t.planDir(d, Create, again)

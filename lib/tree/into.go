@@ -17,8 +17,6 @@ type Into struct {
 	// Delete removes what has no entry from directories that have one. It goes
 	// with Changed and Always.
 	Delete bool
-	// Spared says of which directories nothing is deleted all the same; nil: of none.
-	Spared func(path string) bool
 	// Part says that not all entries of the snapshot come. What a power failure
 	// spoilt may then be among the others, so that the mark of that restore stays.
 	Part bool

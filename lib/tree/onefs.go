@@ -55,7 +55,7 @@ func (w *walker) mounted(dirfd int, path, name string, st *Stat) error {
 		return nil
 	}
 	st.entry(&w.e)
-	w.e.Path = path
+	w.e.Path, w.e.Way = path, true
 	if w.Attributes {
 		xs, flags, err := attributesAt(openAt, dirfd, name, rec.Dir)
 		if !errors.Is(err, unix.ENOENT) { // where something waits to be mounted

@@ -35,7 +35,7 @@ func (t *Target) named(d *dir, name string) {
 // sweep removes what has no entry from a directory that was there before and is
 // complete now. fd is the directory.
 func (t *Target) sweep(d *dir, fd int) {
-	if !t.into.Delete || !d.old || d.keep || t.spare.Load() || t.into.Spared != nil && t.into.Spared(d.path) {
+	if !t.into.Delete || !d.old || d.keep || t.spare.Load() {
 		return
 	}
 	var extra []string

@@ -56,8 +56,8 @@ func TestSpared(t *testing.T) {
 		write(t, filepath.Join(dir, repo, "config"), "\x81"+configMagic)
 	}
 	es := []*rec.Entry{dirEntry(""), dirEntry("above"), dirEntry("above/src"), dirEntry("cache"), dirEntry("config"), dirEntry("err"), dirEntry("mounted"), dirEntry("repo")}
-	es[5].Err = "permission denied"
-	tg, warnings := into(t, dir, Into{Overwrite: Changed, Delete: true, Spared: func(p string) bool { return p == "above" }})
+	es[1].Way, es[5].Err = true, "permission denied"
+	tg, warnings := into(t, dir, Into{Overwrite: Changed, Delete: true})
 	must(t, putAll(t, tg, "", es...))
 	got := paths(slowWalk(t, dir))
 	got = slices.DeleteFunc(got, func(p string) bool {

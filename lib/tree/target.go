@@ -115,7 +115,7 @@ func (t *Target) Begin(e *rec.Entry) (*Node, error) {
 	t.last, t.begun = e.Path, true
 	if e.Path == "" {
 		t.root.entry = e
-		t.root.keep = e.Err != ""
+		t.root.keep = e.Err != "" || e.Way
 		return nil, nil
 	}
 	parent := rec.Parent(e.Path)

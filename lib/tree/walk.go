@@ -184,7 +184,7 @@ func (w *walker) parent(path string) (done bool, err error) {
 		return true, nil
 	}
 	st.entry(&w.e)
-	w.e.Path = path
+	w.e.Path, w.e.Way = path, true
 	if w.Attributes {
 		w.attributes(attributesAt(openBeneath, w.rootfd, path, rec.Dir))
 	}
@@ -323,15 +323,19 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 	if w.Attributes {
 		w.attributes(attributes(fd))
 	}
+	why := ""
+	if !top {
+		why = l.ours(fd)
+	}
+	w.e.Way = why != "" || w.enter(l, fd)
 	if err := w.visit(&w.e); err != nil {
 		return false, err
 	}
-	if why := l.ours(fd); why != "" && !top {
+	if why != "" {
 		w.Report.Skipped(path, why)
 		w.out.leftOut(path)
 		return false, nil
 	}
-	w.enter(l, fd)
 	return false, w.children(l)
 }
 

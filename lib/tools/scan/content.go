@@ -123,7 +123,7 @@ func (s *scan) stdin(u *uncut, path string, in io.Reader, command []string) erro
 	for i := range path {
 		if path[i] == '/' {
 			dir := owner
-			dir.Path = path[:i]
+			dir.Path, dir.Way = path[:i], true
 			if err := u.entry(&dir); err != nil {
 				return err
 			}

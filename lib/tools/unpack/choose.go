@@ -160,7 +160,9 @@ func (c *chooser) Choose(e *rec.Entry) ([]*rec.Entry, error) {
 		if e.Type == rec.Dir && !c.excluded(e.Path) {
 			l := level{path: e.Path}
 			if c.mode.parents {
-				l.entry = e
+				way := *e
+				way.Way = true
+				l.entry = &way
 			}
 			c.dirs = append(c.dirs, l)
 		}

@@ -4,8 +4,6 @@ import (
 	"bufio"
 	"flag"
 	"fmt"
-	"strings"
-	"sync/atomic"
 
 	"preserve/lib/rec"
 	"preserve/lib/tool"
@@ -60,33 +58,11 @@ func (p planner) act(a tree.Act, path string) {
 	_, _ = fmt.Fprintf(p.out, "%s %s\n", a, rec.Quote(path)) // Flush tells
 }
 
-// sources knows the directories of a snapshot that only lead to what was backed
-// up: what else is in them was not looked at then, and is no reason to delete
-// it now.
-type sources struct {
-	paths []string
-	whole atomic.Bool // the snapshot begins at its top: there are none
-}
-
-// spares reports whether a directory is above a source. A snapshot names its
-// sources by their absolute paths, of which any end may be the path in it.
-func (s *sources) spares(dir string) bool {
-	if s.whole.Load() {
-		return false
-	}
-	for _, p := range s.paths {
-		if strings.Contains(p+"/", "/"+dir+"/") && !strings.HasSuffix(p, "/"+dir) {
-			return true
-		}
-	}
-	return false
-}
-
 // into is how the target is opened.
 func (r *restorer) into() tree.Into {
 	into := tree.Into{
 		Overwrite: tree.ParseOverwrite(r.place.overwrite), InPlace: r.place.inPlace, Delete: r.place.del,
-		Sections: r.sections, Part: r.choose.picks() || r.sections, Spared: r.sources.spares,
+		Sections: r.sections, Part: r.choose.picks() || r.sections,
 	}
 	if r.place.dry {
 		into.Plan = r.plan.act

@@ -163,19 +163,6 @@ func TestStripMeets(t *testing.T) {
 	}
 }
 
-func TestSpares(t *testing.T) {
-	s := sources{paths: []string{"/home/me/src", "/srv"}}
-	for dir, want := range map[string]bool{"home": true, "home/me": true, "home/me/src": false, "home/me/src/me": false, "me": true, "srv": false, "hom": false, "other": false} {
-		if s.spares(dir) != want {
-			t.Errorf("%s: %v", dir, !want)
-		}
-	}
-	s.whole.Store(true)
-	if s.spares("home") {
-		t.Error("all of it was backed up")
-	}
-}
-
 func TestPlacingUsage(t *testing.T) {
 	for _, args := range []string{"--overwrite sometimes x", "--overwrite always --delete x *.o", "--overwrite always --delete --exclude a x", "--overwrite always --delete --strip-components 1 x", "--in-place x", "--overwrite never --in-place x", "--delete x", "--dry-run --list", "--overwrite changed --verify"} {
 		if _, stderr, status := run(nil, append([]string{"-k", keyFile("read")}, strings.Fields(args)...)...); status != 2 {

@@ -62,6 +62,9 @@ func (l *lister) object(b []byte, e *rec.Entry) []byte {
 	if e.Inconsistent {
 		b = append(b, `,"inconsistent":true`...)
 	}
+	if e.Way {
+		b = append(b, `,"way":true`...)
+	}
 	return append(b, '}')
 }
 

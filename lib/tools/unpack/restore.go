@@ -59,7 +59,6 @@ type restorer struct {
 
 	sections bool   // paths are shortened, and may come again
 	last     string // path of the last entry; with sections
-	sources  sources
 	spared   bool
 	plan     planner
 }
@@ -87,7 +86,6 @@ func (r *restorer) Snapshot(i id.ID, s *snap.Snapshot) error {
 	if err := r.base.Snapshot(i, s); err != nil {
 		return err
 	}
-	r.sources.paths = s.Sources
 	t, err := tree.OpenTarget(r.dir, r.into())
 	if errors.Is(err, tree.ErrNotEmpty) {
 		return &tool.Hint{Err: fmt.Errorf("%w: nothing is restored over what is there", err),
@@ -132,9 +130,6 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 			r.target.Section()
 		}
 		r.last = e.Path
-	}
-	if e.Path == "" {
-		r.sources.whole.Store(true)
 	}
 	r.kept = nil
 	node, err := r.target.Begin(e)
