@@ -40,7 +40,8 @@ type Writer struct {
 	file    bool
 	sparse  bool  // holes are not written
 	left    int64 // bytes of the file's content still to come
-	written int64 // of the member, without padding
+	size    int64 // of the member, without padding
+	written int64 // of that
 }
 
 // A leader is what the further names of a file have in common with the first.
@@ -78,7 +79,7 @@ func (w *Writer) Entry(e *rec.Entry) error {
 			sparse, b.size = sparseMap(e)
 			w.sparse = sparse != nil
 		}
-		w.file, w.left, w.written = true, int64(e.Size), 0
+		w.file, w.left, w.size, w.written = true, int64(e.Size), b.size, 0
 	case rec.Dir:
 		if b.flag, b.name = '5', e.Path+"/"; e.Path == "" {
 			b.name = "./"
@@ -293,8 +294,16 @@ func (w *Writer) Close() error {
 
 // Abandon ends the archive so that every reader sees that it is cut off: many take
 // an end of input between two members for the end of the archive. Here it ends in
-// the middle of an extended header.
+// the middle of an extended header. A member that is not whole is filled up first, as
+// far as that header could be taken for the rest of it.
 func (w *Writer) Abandon() error {
+	if w.file {
+		if rest := w.size - w.written + -w.size&(blockSize-1); rest <= blockSize {
+			if _, err := w.w.Write(zeroes[:rest]); err != nil {
+				return err
+			}
+		}
+	}
 	x := &ustar{name: "PaxHeaders/cut off", flag: 'x', size: blockSize}
 	if _, err := w.w.Write(x.encode()); err != nil {
 		return err
