@@ -21,6 +21,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode"
@@ -40,6 +41,8 @@ type Env struct {
 	Stderr io.Writer
 	Log    *slog.Logger // diagnostics: Debug is shown with -v
 
+	cleaning sync.Mutex
+	signal   atomic.Bool // one has come that ends the run: what fails now fails for that
 	mu       sync.Mutex
 	level    slog.LevelVar
 	cleanups map[int]func()
@@ -100,6 +103,7 @@ func Main(name string, run func(*Env) error) {
 	go func() {
 		for s := range quit {
 			if s != syscall.SIGPIPE {
+				e.signal.Store(true)
 				e.Cleanup()
 				os.Exit(1)
 			}
@@ -149,6 +153,8 @@ func (e *Env) Status(err error) int {
 	var told Told
 	var hint *Hint
 	switch {
+	case err != nil && e.signal.Load():
+		return 1
 	case err == nil && e.warned, errors.Is(err, ErrPartial):
 		return 3
 	case err == nil, errors.Is(err, errHelp):
@@ -221,8 +227,11 @@ func (e *Env) OnExit(fn func()) (cancel func()) {
 	}
 }
 
-// Cleanup runs what OnExit registered, once.
+// Cleanup runs what OnExit registered, once, and returns when all of it is done,
+// whoever does it.
 func (e *Env) Cleanup() {
+	e.cleaning.Lock()
+	defer e.cleaning.Unlock()
 	e.mu.Lock()
 	fns := e.cleanups
 	e.cleanups = map[int]func(){}
