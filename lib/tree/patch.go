@@ -3,6 +3,7 @@ package tree
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -24,7 +25,7 @@ const patchBlock = 4096
 // possible.
 func (o *Out) patchInPlace() bool {
 	n := o.n
-	if !n.t.into.InPlace || !n.isFile() || min(n.old.Size, n.e.Size) < inPlaceMin {
+	if !n.t.into.InPlace || !n.isFile() || min(n.old.Size, n.e.Size) < inPlaceMin || n.empowers() {
 		return false
 	}
 	name := base(n.e.Path)
@@ -39,10 +40,10 @@ func (o *Out) patchInPlace() bool {
 		o.fd = -1
 		return false
 	}
-	// What belongs to somebody else may have been put here as a further name of
-	// a file elsewhere.
+	// What belongs to somebody else is not changed, and neither is what has other
+	// names: they may be elsewhere, or be entries of their own.
 	var st Stat
-	if err := statAt(o.fd, "", &st); err != nil || st.Type != rec.File || st.UID != n.e.UID || !st.sameFile(n.old) {
+	if err := statAt(o.fd, "", &st); err != nil || st.Type != rec.File || st.UID != n.e.UID || st.Links != 1 || st.Mode&0o6000 != 0 || !st.sameFile(n.old) {
 		closeFD(o.fd)
 		o.fd = -1
 		return false
@@ -51,6 +52,14 @@ func (o *Out) patchInPlace() bool {
 	o.had = int64(st.Size)
 	o.size.Store(o.had)
 	return true
+}
+
+// empowers reports whether the file is to run with the power of its owner or
+// with capabilities: then what somebody else may have open, or mapped to write to
+// it, does not become it.
+func (n *Node) empowers() bool {
+	return n.e.Mode&0o6000 != 0 ||
+		slices.ContainsFunc(n.e.XAttrs, func(x rec.XAttr) bool { return x.Name == xattrCapability })
 }
 
 func (n *Node) isFile() bool { return n.old != nil && n.old.Type == rec.File }
