@@ -200,17 +200,6 @@ var errStop = errors.New("stop")
 // denied reports whether rights or inode flags forbid something.
 func denied(err error) bool { return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) }
 
-// thawFile clears the flags of a file or directory that forbid to replace or
-// remove it, and reports whether there were any. Only root can.
-func thawFile(dirfd int, name string) bool {
-	fd, err := openAt(dirfd, name, openFile)
-	if err != nil {
-		return false
-	}
-	defer closeFD(fd)
-	return thawFD(fd)
-}
-
 func thawFD(fd int) bool {
 	all, err := allFlags(fd)
 	return err == nil && all&(flagImmutable|flagAppend) != 0 && writeFlags(fd, all&^(flagImmutable|flagAppend)) == nil

@@ -131,8 +131,12 @@ func (t *Target) tidy(d *dir, fd int) error {
 func (t *Target) removeLeft(d *dir, fd int, name string) {
 	if !t.planning() {
 		err := unlinkAny(fd, name)
-		if denied(err) && (thawFile(fd, name) || t.thaw(d, fd)) {
-			err = unlinkAny(fd, name)
+		if denied(err) {
+			f := thawFile(fd, name)
+			if f != nil || t.thaw(d, fd) {
+				err = unlinkAny(fd, name)
+			}
+			f.back(t, join(d.path, name))
 		}
 		if err != nil {
 			if err != unix.ENOENT && !t.into.Delete { // else it has no entry, and goes with what has none

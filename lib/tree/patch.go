@@ -29,15 +29,19 @@ func (o *Out) patchInPlace() bool {
 		return false
 	}
 	name := base(n.e.Path)
+	var f *thawed
 	err := n.t.inDir(n.dir, func(dirfd int) (err error) {
 		const flags = unix.O_RDWR | unix.O_NONBLOCK | openSafe
-		if o.fd, err = openAt(dirfd, name, flags); denied(err) && thawFile(dirfd, name) {
-			o.fd, err = openAt(dirfd, name, flags)
+		if o.fd, err = openAt(dirfd, name, flags); denied(err) && f == nil {
+			if f = thawFile(dirfd, name); f != nil {
+				o.fd, err = openAt(dirfd, name, flags)
+			}
 		}
 		return err
 	})
 	if err != nil {
 		o.fd = -1
+		f.back(n.t, n.e.Path)
 		return false
 	}
 	// What belongs to somebody else is not changed, and neither is what has other
@@ -46,7 +50,11 @@ func (o *Out) patchInPlace() bool {
 	if err := statAt(o.fd, "", &st); err != nil || st.Type != rec.File || st.UID != n.e.UID || st.Links != 1 || st.Mode&0o6000 != 0 || !st.sameFile(n.old) {
 		closeFD(o.fd)
 		o.fd = -1
+		f.back(n.t, n.e.Path)
 		return false
+	}
+	if f != nil {
+		f.keep() // they are set when it is finished
 	}
 	o.inPlace, o.patch = true, true
 	o.had = int64(st.Size)
