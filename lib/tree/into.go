@@ -19,8 +19,8 @@ type Into struct {
 	Delete bool
 	// Spared says of which directories nothing is deleted all the same; nil: of none.
 	Spared func(path string) bool
-	// Part says that not all entries of the snapshot come. What a power failure
-	// spoilt may then be among the others, so that the mark of that restore stays.
+	// Part says that not all entries of the snapshot come. What an earlier restore
+	// left undone may then be among the others, so that the mark of that one stays.
 	Part bool
 	// Sections allows Section.
 	Sections bool

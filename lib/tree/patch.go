@@ -53,6 +53,12 @@ func (o *Out) patchInPlace() bool {
 		f.back(n.t, n.e.Path)
 		return false
 	}
+	if n.t.marked() != nil || !n.t.patches(o) { // what is built instead fails likewise
+		closeFD(o.fd)
+		o.fd = -1
+		f.back(n.t, n.e.Path)
+		return false
+	}
 	if f != nil {
 		f.keep() // they are set when it is finished
 	}
@@ -168,18 +174,19 @@ func preadFull(fd int, b []byte, off int64) (int, error) {
 }
 
 func (o *Out) pwrite(p []byte, off int64) error {
-	o.dirty.Store(true)
-	for len(p) > 0 {
-		n, err := unix.Pwrite(o.fd, p, off)
-		if err == unix.EINTR {
-			continue
+	return o.change(func() error {
+		for len(p) > 0 {
+			n, err := unix.Pwrite(o.fd, p, off)
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			p, off = p[n:], off+int64(n)
 		}
-		if err != nil {
-			return err
-		}
-		p, off = p[n:], off+int64(n)
-	}
-	return nil
+		return nil
+	})
 }
 
 // Hole says that the file has a hole: whoever made it of an old file frees the
@@ -191,8 +198,9 @@ func (o *Out) Hole(off, size int64) error {
 	size = min(size, o.had-off)
 	var err error
 	if !isHole(o.fd, off, size) {
-		o.dirty.Store(true)
-		err = unix.Fallocate(o.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
+		err = o.change(func() error {
+			return unix.Fallocate(o.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
+		})
 	}
 	if unsupported(err) {
 		zeros := make([]byte, 64<<10)
@@ -219,8 +227,7 @@ func isHole(fd int, off, size int64) bool {
 func (o *Out) finishInPlace(final *rec.Entry) error {
 	e := o.n.e
 	if size := int64(final.Size); size != o.size.Load() {
-		o.dirty.Store(true)
-		if err := unix.Ftruncate(o.fd, size); err != nil {
+		if err := o.change(func() error { return unix.Ftruncate(o.fd, size) }); err != nil {
 			return refused(e.Path, "set the file's size", err)
 		}
 	}
@@ -228,6 +235,9 @@ func (o *Out) finishInPlace(final *rec.Entry) error {
 		if err := unix.Fdatasync(o.fd); err != nil {
 			return refused(e.Path, "write to the disk", err)
 		}
+	}
+	if !o.n.t.whole(o) {
+		return ErrClosed
 	}
 	var st Stat
 	if err := statAt(o.fd, "", &st); err != nil {
@@ -253,15 +263,4 @@ func (o *Out) finishInPlace(final *rec.Entry) error {
 		o.n.t.did(Metadata, e.Path)
 	}
 	return nil
-}
-
-var errHalf = errors.New("it was patched in place and is now neither the old file nor the new one: restore it again")
-
-// abortInPlace gives a file up that may be changed in part; its time must not
-// say that it is complete.
-func (o *Out) abortInPlace() {
-	if o.dirty.Load() {
-		_ = unix.Futimes(o.fd, nil) // now: the writes have done so as a rule
-		o.n.t.report(o.n.e.Path, "restore", errHalf)
-	}
 }
