@@ -140,8 +140,11 @@ func (t *Target) newDir(parent *dir, pfd int, name string, act Act) error {
 	}
 	defer t.forgetTemp(&o)
 	err = unix.Unlinkat(pfd, name, 0)
-	if denied(err) && thawFile(pfd, name) {
-		err = unix.Unlinkat(pfd, name, 0)
+	if denied(err) {
+		if f := thawFile(pfd, name); f != nil {
+			err = unix.Unlinkat(pfd, name, 0)
+			f.back(t, join(parent.path, name))
+		}
 	}
 	if err == nil || err == unix.ENOENT {
 		err = renameNew(pfd, o.name, name)

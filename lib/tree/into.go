@@ -17,8 +17,8 @@ type Into struct {
 	// Delete removes what has no entry from directories that have one. It goes
 	// with Changed and Always.
 	Delete bool
-	// Part says that not all entries of the snapshot come. What a power failure
-	// spoilt may then be among the others, so that the mark of that restore stays.
+	// Part says that not all entries of the snapshot come. What an earlier restore
+	// left undone may then be among the others, so that the mark of that one stays.
 	Part bool
 	// Sections allows Section.
 	Sections bool
@@ -197,17 +197,6 @@ var errStop = errors.New("stop")
 
 // denied reports whether rights or inode flags forbid something.
 func denied(err error) bool { return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) }
-
-// thawFile clears the flags of a file or directory that forbid to replace or
-// remove it, and reports whether there were any. Only root can.
-func thawFile(dirfd int, name string) bool {
-	fd, err := openAt(dirfd, name, openFile)
-	if err != nil {
-		return false
-	}
-	defer closeFD(fd)
-	return thawFD(fd)
-}
 
 func thawFD(fd int) bool {
 	all, err := allFlags(fd)

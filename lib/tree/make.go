@@ -194,11 +194,14 @@ func (n *Node) linkAs(what string, from, to int, name string) error {
 	l := n.leader
 	leader := base(l.node.e.Path)
 	err := unix.Linkat(from, leader, to, name, 0)
-	if denied(err) && l.node.dir.old && thawFile(from, leader) {
-		n.t.mu.Lock()
-		l.late = true // its flags come back when it has all its names
-		n.t.mu.Unlock()
-		err = unix.Linkat(from, leader, to, name, 0)
+	if denied(err) && l.node.dir.old {
+		if f := thawFile(from, leader); f != nil {
+			f.keep()
+			n.t.mu.Lock()
+			l.late = true // its flags come back when it has all its names
+			n.t.mu.Unlock()
+			err = unix.Linkat(from, leader, to, name, 0)
+		}
 	}
 	if err != nil {
 		return n.refused(what, err)

@@ -3,6 +3,7 @@ package tree
 import (
 	"errors"
 	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -43,7 +44,6 @@ func (t *Target) setMark() error {
 		if err != nil {
 			return op("create a file in it", err)
 		}
-		t.marks = append(t.marks, name)
 		_, err = unix.Write(fd, []byte(markText+markBoot+bootID()+"\n"))
 		if err == nil {
 			err = unix.Fsync(fd)
@@ -55,14 +55,17 @@ func (t *Target) setMark() error {
 			err = unix.Fsync(dirfd)
 		}
 		if err != nil {
+			_ = unix.Unlinkat(dirfd, name, 0) // the error at hand matters more
 			return op("write a file in it", err)
 		}
+		t.marks = append(t.marks, name)
 		return nil
 	})
 }
 
-// readMark learns from the mark of an earlier restore. One into a directory below
-// the target stays.
+// readMark learns from the mark of an earlier restore: a file of ours that says
+// what marks say. One into a directory below the target stays, and so do all if
+// this restore does not complete everything.
 func (t *Target) readMark(d *dir, dirfd int, name string) {
 	fd, err := openAt(dirfd, name, openFile)
 	if err != nil {
@@ -70,24 +73,35 @@ func (t *Target) readMark(d *dir, dirfd int, name string) {
 	}
 	defer closeFD(fd)
 	var st Stat
-	if err := statAt(fd, "", &st); err != nil || st.Type != rec.File {
+	if err := statAt(fd, "", &st); err != nil || st.Type != rec.File || st.UID != uint32(os.Geteuid()) {
 		return
 	}
 	buf := make([]byte, 512)
 	n, err := unix.Pread(fd, buf, 0)
-	_, boot, _ := strings.Cut(string(buf[:max(n, 0)]), "\n"+markBoot)
+	text, ours := strings.CutPrefix(string(buf[:max(n, 0)]), markText)
+	if err == nil && !ours {
+		return
+	}
+	boot, _ := strings.CutPrefix(text, markBoot)
 	here := bootID()
 	died := err != nil || here == "" || strings.TrimSpace(boot) != here
 	switch {
 	case d != t.root:
-	case died && (t.into.Part || t.into.Overwrite == Never):
+	case !t.completes():
 		t.spoilt = append(t.spoilt, name)
 	default:
 		t.marks = append(t.marks, name)
+		t.earlier = append(t.earlier, strings.TrimSuffix(name, markName))
 	}
 	if died && (t.since == nil || before(st.MTime, *t.since)) {
 		t.since = &st.MTime
 	}
+}
+
+// completes reports whether this restore completes what an earlier one began: it
+// takes all entries, and replaces what is not as they say.
+func (t *Target) completes() bool {
+	return !t.into.Part && (t.into.Overwrite == Changed || t.into.Overwrite == Always)
 }
 
 // removeMarks removes the marks, when all is on the disk.
@@ -105,8 +119,9 @@ func (t *Target) removeMarks() error {
 	})
 }
 
-// tidy removes what an earlier restore left in a directory that is there: files
-// under temporary names, and directories if they are empty. It reads the marks.
+// tidy removes what an earlier restore, of which the target has a mark, left in a
+// directory that is there: files under its temporary names, and directories if
+// they are empty. Such names without a mark are not ours. It reads the marks.
 func (t *Target) tidy(d *dir, fd int) error {
 	var left []string
 	err := eachName(fd, func(name string) error {
@@ -123,7 +138,9 @@ func (t *Target) tidy(d *dir, fd int) error {
 		return op("read", err)
 	}
 	for _, name := range left {
-		t.removeLeft(d, fd, name)
+		if slices.Contains(t.earlier, name[:len(t.prefix)]) {
+			t.removeLeft(d, fd, name)
+		}
 	}
 	return nil
 }
@@ -131,8 +148,12 @@ func (t *Target) tidy(d *dir, fd int) error {
 func (t *Target) removeLeft(d *dir, fd int, name string) {
 	if !t.planning() {
 		err := unlinkAny(fd, name)
-		if denied(err) && (thawFile(fd, name) || t.thaw(d, fd)) {
-			err = unlinkAny(fd, name)
+		if denied(err) {
+			f := thawFile(fd, name)
+			if f != nil || t.thaw(d, fd) {
+				err = unlinkAny(fd, name)
+			}
+			f.back(t, join(d.path, name))
 		}
 		if err != nil {
 			if err != unix.ENOENT && !t.into.Delete { // else it has no entry, and goes with what has none

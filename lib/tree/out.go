@@ -62,6 +62,8 @@ type Out struct {
 	inPlace bool // it is the old file
 	had     int64
 	dirty   atomic.Bool // something was written; with patch
+	naming  sync.Mutex
+	named   bool // as one that is half; guarded by naming
 }
 
 func (o *Out) create() (err error) {

@@ -3,6 +3,7 @@ package tree
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -24,33 +25,55 @@ const patchBlock = 4096
 // possible.
 func (o *Out) patchInPlace() bool {
 	n := o.n
-	if !n.t.into.InPlace || !n.isFile() || min(n.old.Size, n.e.Size) < inPlaceMin {
+	if !n.t.into.InPlace || !n.isFile() || min(n.old.Size, n.e.Size) < inPlaceMin || n.empowers() {
 		return false
 	}
 	name := base(n.e.Path)
+	var f *thawed
 	err := n.t.inDir(n.dir, func(dirfd int) (err error) {
 		const flags = unix.O_RDWR | unix.O_NONBLOCK | openSafe
-		if o.fd, err = openAt(dirfd, name, flags); denied(err) && thawFile(dirfd, name) {
-			o.fd, err = openAt(dirfd, name, flags)
+		if o.fd, err = openAt(dirfd, name, flags); denied(err) && f == nil {
+			if f = thawFile(dirfd, name); f != nil {
+				o.fd, err = openAt(dirfd, name, flags)
+			}
 		}
 		return err
 	})
 	if err != nil {
 		o.fd = -1
+		f.back(n.t, n.e.Path)
 		return false
 	}
-	// What belongs to somebody else may have been put here as a further name of
-	// a file elsewhere.
+	// What belongs to somebody else is not changed, and neither is what has other
+	// names: they may be elsewhere, or be entries of their own.
 	var st Stat
-	if err := statAt(o.fd, "", &st); err != nil || st.Type != rec.File || st.UID != n.e.UID || !st.sameFile(n.old) {
+	if err := statAt(o.fd, "", &st); err != nil || st.Type != rec.File || st.UID != n.e.UID || st.Links != 1 || st.Mode&0o6000 != 0 || !st.sameFile(n.old) {
 		closeFD(o.fd)
 		o.fd = -1
+		f.back(n.t, n.e.Path)
 		return false
+	}
+	if n.t.marked() != nil || !n.t.patches(o) { // what is built instead fails likewise
+		closeFD(o.fd)
+		o.fd = -1
+		f.back(n.t, n.e.Path)
+		return false
+	}
+	if f != nil {
+		f.keep() // they are set when it is finished
 	}
 	o.inPlace, o.patch = true, true
 	o.had = int64(st.Size)
 	o.size.Store(o.had)
 	return true
+}
+
+// empowers reports whether the file is to run with the power of its owner or
+// with capabilities: then what somebody else may have open, or mapped to write to
+// it, does not become it.
+func (n *Node) empowers() bool {
+	return n.e.Mode&0o6000 != 0 ||
+		slices.ContainsFunc(n.e.XAttrs, func(x rec.XAttr) bool { return x.Name == xattrCapability })
 }
 
 func (n *Node) isFile() bool { return n.old != nil && n.old.Type == rec.File }
@@ -151,18 +174,19 @@ func preadFull(fd int, b []byte, off int64) (int, error) {
 }
 
 func (o *Out) pwrite(p []byte, off int64) error {
-	o.dirty.Store(true)
-	for len(p) > 0 {
-		n, err := unix.Pwrite(o.fd, p, off)
-		if err == unix.EINTR {
-			continue
+	return o.change(func() error {
+		for len(p) > 0 {
+			n, err := unix.Pwrite(o.fd, p, off)
+			if err == unix.EINTR {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			p, off = p[n:], off+int64(n)
 		}
-		if err != nil {
-			return err
-		}
-		p, off = p[n:], off+int64(n)
-	}
-	return nil
+		return nil
+	})
 }
 
 // Hole says that the file has a hole: whoever made it of an old file frees the
@@ -174,8 +198,9 @@ func (o *Out) Hole(off, size int64) error {
 	size = min(size, o.had-off)
 	var err error
 	if !isHole(o.fd, off, size) {
-		o.dirty.Store(true)
-		err = unix.Fallocate(o.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
+		err = o.change(func() error {
+			return unix.Fallocate(o.fd, unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, off, size)
+		})
 	}
 	if unsupported(err) {
 		zeros := make([]byte, 64<<10)
@@ -202,8 +227,7 @@ func isHole(fd int, off, size int64) bool {
 func (o *Out) finishInPlace(final *rec.Entry) error {
 	e := o.n.e
 	if size := int64(final.Size); size != o.size.Load() {
-		o.dirty.Store(true)
-		if err := unix.Ftruncate(o.fd, size); err != nil {
+		if err := o.change(func() error { return unix.Ftruncate(o.fd, size) }); err != nil {
 			return refused(e.Path, "set the file's size", err)
 		}
 	}
@@ -211,6 +235,9 @@ func (o *Out) finishInPlace(final *rec.Entry) error {
 		if err := unix.Fdatasync(o.fd); err != nil {
 			return refused(e.Path, "write to the disk", err)
 		}
+	}
+	if !o.n.t.whole(o) {
+		return ErrClosed
 	}
 	var st Stat
 	if err := statAt(o.fd, "", &st); err != nil {
@@ -236,15 +263,4 @@ func (o *Out) finishInPlace(final *rec.Entry) error {
 		o.n.t.did(Metadata, e.Path)
 	}
 	return nil
-}
-
-var errHalf = errors.New("it was patched in place and is now neither the old file nor the new one: restore it again")
-
-// abortInPlace gives a file up that may be changed in part; its time must not
-// say that it is complete.
-func (o *Out) abortInPlace() {
-	if o.dirty.Load() {
-		_ = unix.Futimes(o.fd, nil) // now: the writes have done so as a rule
-		o.n.t.report(o.n.e.Path, "restore", errHalf)
-	}
 }

@@ -35,8 +35,11 @@ func (n *Node) place(dirfd int, temp string) error {
 		return renameNew(dirfd, temp, name)
 	}
 	err := unix.Renameat(dirfd, temp, dirfd, name)
-	if denied(err) && thawFile(dirfd, name) {
-		err = unix.Renameat(dirfd, temp, dirfd, name)
+	if denied(err) {
+		if f := thawFile(dirfd, name); f != nil {
+			err = unix.Renameat(dirfd, temp, dirfd, name)
+			f.back(t, n.e.Path)
+		}
 	}
 	return err
 }

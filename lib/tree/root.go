@@ -24,7 +24,7 @@ func NewTarget(path string) (*Target, error) { return OpenTarget(path, Into{}) }
 // Target meanwhile. The error is ErrNotEmpty, ErrBusy or the system's.
 func OpenTarget(path string, into Into) (*Target, error) {
 	t := &Target{
-		Warn: func(*Warning) {}, into: into, temps: map[*temp]struct{}{}, denied: map[[2]uint32]bool{},
+		Warn: func(*Warning) {}, into: into, temps: map[*temp]struct{}{}, patched: map[*Out]struct{}{}, denied: map[[2]uint32]bool{},
 		leaders: newLeaders(), uid: uint32(os.Geteuid()),
 	}
 	t.idle = sync.NewCond(&t.mu)

@@ -155,7 +155,9 @@ func (r *remover) remove(top, dirfd int, path, name string, depth int) error {
 	}
 	err := unix.Unlinkat(dirfd, name, how)
 	if denied(err) {
-		thawed := thawFile(dirfd, name)
+		f := thawFile(dirfd, name)
+		defer f.back(r.t, path)
+		thawed := f != nil
 		if dirfd == top {
 			thawed = r.t.thaw(r.d, dirfd) || thawed
 		} else {
@@ -273,8 +275,12 @@ func (t *Target) makeRoom(n *Node, dirfd int, name string) error {
 		}
 	}
 	err := unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR)
-	if denied(err) && (thawFile(dirfd, name) || n.dir.found && t.thaw(n.dir, dirfd)) {
-		err = unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR)
+	if denied(err) {
+		f := thawFile(dirfd, name)
+		if f != nil || n.dir.found && t.thaw(n.dir, dirfd) {
+			err = unix.Unlinkat(dirfd, name, unix.AT_REMOVEDIR)
+		}
+		f.back(t, n.e.Path)
 	}
 	if err == unix.ENOTEMPTY || err == unix.EEXIST {
 		return errTaken

@@ -50,7 +50,8 @@ type Target struct {
 	mark    sync.Once
 	markErr error
 	marks   []string  // names of marks in the root that go at the end
-	spoilt  []string  // of those that tell of a power failure and stay
+	earlier []string  // prefixes of the temporary names of those restores
+	spoilt  []string  // marks in the root that stay
 	since   *rec.Time // what was changed from then on may not have reached the disk
 
 	mu      sync.Mutex
@@ -58,7 +59,8 @@ type Target struct {
 	pending int        // what Begin returned and is not done
 	open    []*dir     // directories with a descriptor, oldest first
 	temps   map[*temp]struct{}
-	names   uint64 // temporary names given
+	patched map[*Out]struct{} // open, in place
+	names   uint64            // temporary names given
 	prefix  string
 	dead    bool  // nothing is created any more
 	closed  bool  // nor opened
@@ -307,20 +309,25 @@ func (t *Target) Abandon() {
 	t.idle.Broadcast()
 }
 
-// Cleanup removes the temporary files, from any goroutine and at any time: it is
-// what a program does last when a signal ends it. Nothing can be created
-// afterwards.
+// Cleanup removes the temporary files and names those that were patched in place
+// and are not complete, from any goroutine and at any time: it is what a program
+// does last when a signal ends it. Nothing can be created or patched afterwards.
 func (t *Target) Cleanup() {
 	t.mu.Lock()
 	t.dead = true
 	temps := t.temps
 	t.temps = map[*temp]struct{}{}
+	patched := t.patched
+	t.patched = map[*Out]struct{}{}
 	t.mu.Unlock()
 	t.creating.Lock() // those that are coming to be are there now
 	//lint:ignore SA2001 to wait is all that is wanted
 	t.creating.Unlock()
 	for o := range temps {
 		t.removeTemp(o)
+	}
+	for o := range patched {
+		o.nameHalf()
 	}
 }
 

@@ -29,8 +29,7 @@ func (t *Target) makeTemp(o *temp, d *dir, fn func(dirfd int, name string) error
 	t.mu.Unlock()
 	err := error(ErrClosed)
 	if !dead {
-		t.mark.Do(func() { t.markErr = t.setMark() })
-		err = t.markErr
+		err = t.marked()
 	}
 	if err != nil {
 		t.forgetTemp(o)
@@ -41,6 +40,12 @@ func (t *Target) makeTemp(o *temp, d *dir, fn func(dirfd int, name string) error
 		t.forgetTemp(o)
 	}
 	return err
+}
+
+// marked sets the mark, once.
+func (t *Target) marked() error {
+	t.mark.Do(func() { t.markErr = t.setMark() })
+	return t.markErr
 }
 
 func (t *Target) forgetTemp(o *temp) { t.mu.Lock(); defer t.mu.Unlock(); delete(t.temps, o) }

@@ -1,0 +1,155 @@
+package tree
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	earlierPrefix = ".pv-tmp-0123456789abcdef-"
+	usersPrefix   = ".pv-tmp-fedcba9876543210-"
+)
+
+// TestTidyMarked removes only what has the prefix of a restore whose mark is
+// there, and only when the restore completes that one.
+func TestTidyMarked(t *testing.T) {
+	for _, c := range []struct {
+		into  Into
+		whole bool
+	}{
+		{Into{Overwrite: Never}, false},
+		{Into{Overwrite: Changed, Part: true}, false},
+		{Into{Overwrite: Always, Part: true}, false},
+		{Into{Overwrite: Changed}, true},
+		{Into{Overwrite: Always}, true},
+		{Into{Overwrite: Changed, Plan: func(Act, string) {}}, false},
+	} {
+		dir := tmp(t)
+		p := func(n string) string { return filepath.Join(dir, n) }
+		write(t, p(earlierPrefix+"0"), markText+markBoot+bootID()+"\n")
+		users := []string{usersPrefix + "0", usersPrefix + "1", "d/" + usersPrefix + "7z"}
+		left := []string{earlierPrefix + "1", "d/" + earlierPrefix + "7z"}
+		for _, n := range append(users, left...) {
+			write(t, p(n), "x")
+		}
+		tg, warnings := into(t, dir, c.into)
+		es := largeEntry("d/f")
+		if tg.planning() {
+			_, err := tg.Begin(dirEntry("d"))
+			must(t, err)
+			must(t, tg.Close())
+		} else {
+			must(t, putAll(t, tg, newContent, dirEntry("d"), es))
+		}
+		if warnings() != "" {
+			t.Errorf("%+v: %s", c.into, warnings())
+		}
+		for _, n := range users {
+			if !exists(p(n)) {
+				t.Errorf("%+v: %s was removed, though no restore made it", c.into, n)
+			}
+		}
+		for _, n := range append(left, earlierPrefix+"0") {
+			if exists(p(n)) == c.whole {
+				t.Errorf("%+v: %s: is there: %v", c.into, n, exists(p(n)))
+			}
+		}
+		noOtherMarks(t, dir)
+	}
+}
+
+// noOtherMarks looks for marks beside those that the test made.
+func noOtherMarks(t testing.TB, dir string) {
+	t.Helper()
+	for _, n := range listNames(t, dir) {
+		if isTemp(n) && n != earlierPrefix+"0" && n != earlierPrefix+"1" && n != usersPrefix+"0" && n != usersPrefix+"1" {
+			t.Errorf("%s is left", n)
+		}
+	}
+}
+
+// TestForeignMark does not believe a mark that somebody else made.
+func TestForeignMark(t *testing.T) {
+	needRoot(t)
+	dir := tmp(t)
+	mark, left := filepath.Join(dir, earlierPrefix+"0"), filepath.Join(dir, earlierPrefix+"1")
+	write(t, mark, markText+markBoot+bootID()+"\n")
+	must(t, os.Chown(mark, 1000, 1000))
+	write(t, left, "x")
+	tg, _ := into(t, dir, Into{Overwrite: Changed})
+	must(t, putAll(t, tg, "new!", fileEntry("f", "new!")))
+	if !exists(mark) || !exists(left) {
+		t.Error("what another user's mark names was removed")
+	}
+}
+
+// TestMarkInPlace has a mark while files are patched in place, and none later.
+func TestMarkInPlace(t *testing.T) {
+	dir := tmp(t)
+	write(t, filepath.Join(dir, "f"), oldContent)
+	tg, _ := into(t, dir, Into{Overwrite: Changed, InPlace: true})
+	n, err := tg.Begin(largeEntry("f"))
+	must(t, err)
+	o, err := n.Create()
+	must(t, err)
+	if !o.inPlace || !exists(filepath.Join(dir, tg.prefix+markName)) {
+		t.Error("it is patched without a mark")
+	}
+	_, err = o.WriteAt([]byte(newContent), 0)
+	must(t, err)
+	must(t, o.Finish(largeEntry("f")))
+	must(t, tg.Close())
+	noOtherMarks(t, dir)
+}
+
+// TestHalfNamed names what is patched in place when the restore is given up, once,
+// and only if something was written; and nothing is written later.
+func TestHalfNamed(t *testing.T) {
+	dir := tmp(t)
+	p := func(n string) string { return filepath.Join(dir, n) }
+	for _, n := range []string{"clean", "done", "half"} {
+		write(t, p(n), oldContent)
+		at(t, p(n), when)
+	}
+	tg, warnings := into(t, dir, Into{Overwrite: Always, InPlace: true})
+	outs := map[string]*Out{}
+	for _, name := range []string{"clean", "done", "half"} {
+		n, err := tg.Begin(largeEntry(name))
+		must(t, err)
+		outs[name], err = n.Create()
+		must(t, err)
+	}
+	_, err := outs["done"].WriteAt([]byte(newContent), 0)
+	must(t, err)
+	must(t, outs["done"].Finish(largeEntry("done")))
+	_, err = outs["half"].WriteAt([]byte(newContent[:8192]), 0)
+	must(t, err)
+	tg.Cleanup()
+	if want := "half: restore: " + errHalf.Error(); warnings() != want {
+		t.Errorf("said %q", warnings())
+	}
+	var st Stat
+	must(t, statAt(unix.AT_FDCWD, p("half"), &st))
+	if st.MTime == when {
+		t.Error("the time of what is neither says that it is complete")
+	}
+	for _, name := range []string{"clean", "half"} {
+		if _, err := outs[name].WriteAt([]byte(newContent), 0); err == nil {
+			t.Errorf("%s: was written to after the end", name)
+		}
+	}
+	if content(t, p("clean")) != oldContent {
+		t.Error("clean was changed")
+	}
+	if err := outs["half"].Finish(largeEntry("half")); err == nil {
+		t.Error("half was finished after the end")
+	}
+	outs["clean"].Abort()
+	tg.Abandon()
+	if want := "half: restore: " + errHalf.Error(); warnings() != want {
+		t.Errorf("said %q", warnings())
+	}
+}
