@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -18,7 +19,11 @@ import (
 const (
 	maxKeyFile = 16 << 10
 	maxKeyName = 64
-	wrappedKey = "-----BEGIN PRESERVE WRAPPED KEY-----"
+	wrappedKey = "PRESERVE WRAPPED KEY"
+	// What every wrapped key has: magic, cost, salt, check, and a tag behind what
+	// is sealed (docs/format/crypto.md).
+	wrappedMagic = "PVW1"
+	wrappedLeast = 77 + 16 + 1
 )
 
 // Errors of PutKey and Key.
@@ -39,13 +44,25 @@ func checkKeyName(name string) error {
 	return nil
 }
 
+// isWrapped reports whether data is one wrapped key as a whole, below text for
+// people if there is some. A name is taken for good, so what was cut off on its way
+// must not take it.
+func isWrapped(data []byte) bool {
+	if len(data) > maxKeyFile || bytes.Count(data, []byte("-----BEGIN ")) != 1 {
+		return false
+	}
+	block, rest := pem.Decode(data)
+	return block != nil && block.Type == wrappedKey && len(block.Headers) == 0 && len(bytes.TrimSpace(rest)) == 0 &&
+		len(block.Bytes) >= wrappedLeast && string(block.Bytes[:len(wrappedMagic)]) == wrappedMagic
+}
+
 // PutKey stores a wrapped key, durably. Storing the same again is no error.
 // Errors: ErrKeyName, ErrNoWrapped, ErrKeyExists.
 func (r *Repo) PutKey(name string, data []byte) error {
 	if err := checkKeyName(name); err != nil {
 		return err
 	}
-	if len(data) > maxKeyFile || bytes.Count(data, []byte("-----BEGIN ")) != 1 || !bytes.Contains(data, []byte(wrappedKey)) {
+	if !isWrapped(data) {
 		return ErrNoWrapped
 	}
 	if err := os.Mkdir(r.path("keys"), dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {

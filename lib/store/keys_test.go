@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/pem"
 	"errors"
 	"os"
 	"path/filepath"
@@ -18,7 +19,11 @@ func TestKeys(t *testing.T) {
 	if names, err := r.Keys(); err != nil || len(names) != 0 {
 		t.Errorf("%v, %v", names, err)
 	}
-	wrapped := []byte("for people\n" + wrappedKey + "\nAAAA\n-----END PRESERVE WRAPPED KEY-----\n")
+	block := func(label, magic string, n int) []byte {
+		return pem.EncodeToMemory(&pem.Block{Type: label, Bytes: append([]byte(magic), make([]byte, n-len(magic))...)})
+	}
+	wrapped := append([]byte("for people\n"), block(wrappedKey, wrappedMagic, 300)...)
+	headed := pem.EncodeToMemory(&pem.Block{Type: wrappedKey, Headers: map[string]string{"A": "b"}, Bytes: append([]byte(wrappedMagic), make([]byte, 300)...)})
 	for range 2 { // the second time it is there
 		if err := r.PutKey("b", wrapped); err != nil {
 			t.Fatal(err)
@@ -42,7 +47,9 @@ func TestKeys(t *testing.T) {
 		}
 	}
 	for _, data := range []string{"", "text", "-----BEGIN PRESERVE MASTER KEY-----\nAAAA\n", string(wrapped) + string(wrapped),
-		"-----BEGIN PRESERVE MASTER KEY-----\n" + string(wrapped), strings.Repeat("x", maxKeyFile) + string(wrapped)} {
+		"-----BEGIN PRESERVE MASTER KEY-----\n" + string(wrapped), strings.Repeat("x", maxKeyFile) + string(wrapped),
+		string(wrapped[:len(wrapped)/2]), string(wrapped[:len(wrapped)-10]), string(wrapped) + "more", string(headed),
+		string(block(wrappedKey, "PVW2", 300)), string(block(wrappedKey, wrappedMagic, wrappedLeast-1)), string(block("PRESERVE MASTER KEY", wrappedMagic, 300))} {
 		if err := r.PutKey("c", []byte(data)); !errors.Is(err, ErrNoWrapped) {
 			t.Errorf("%.50q: %v", data, err)
 		}

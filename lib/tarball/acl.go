@@ -38,9 +38,25 @@ func (a *Archive) acls(e *rec.Entry) {
 		case k.to == acl.Default && (e.Type != rec.Dir || len(list) == 0), k.to == acl.Access && plain:
 		default:
 			e.XAttrs = append(e.XAttrs, rec.XAttr{Name: k.to, Value: list.Encode()})
+			if k.to == acl.Access {
+				e.Mode = modeOf(list, e.Mode)
+			}
 		}
 	}
 	slices.SortFunc(e.XAttrs, func(a, b rec.XAttr) int { return strings.Compare(a.Name, b.Name) })
+}
+
+// modeOf is the mode of a file with a list: on Linux its bits of the group are the
+// mask, which tar and bsdtar set by setting the list last. bsdtar writes the
+// rights of the owning group there, which would take away from everybody in the list.
+func modeOf(list acl.ACL, mode uint32) uint32 {
+	shift := map[acl.Tag]int{acl.UserObj: 6, acl.Mask: 3, acl.Other: 0}
+	for _, x := range list {
+		if n, ok := shift[x.Tag]; ok {
+			mode = mode&^(7<<n) | uint32(x.Perm)<<n
+		}
+	}
+	return mode
 }
 
 // owner finds the id of a name in a list: beside it, in the archive, or where

@@ -17,7 +17,8 @@ const (
 	maxLong     = 1 << 20  // bytes of a GNU long name
 	maxGlobal   = 1 << 20  // bytes of PAX headers that hold for all members
 
-	maxGlobalKeys = 1024 // in them
+	maxGlobalKeys = 1024    // in them
+	maxKeys       = 1 << 16 // in all extended headers that hold for one member
 )
 
 // A header is what stands before a member: its own block and the extended ones.
@@ -37,8 +38,10 @@ type header struct {
 // next reads the next header. io.EOF is the end that an archive says; an
 // archive that just stops is ErrCut.
 func (a *Archive) next() (*header, error) {
-	h := &header{pax: maps.Clone(a.global)}
+	h := &header{}
 	longName, longLink := "", ""
+	var own []byte // the records of this member alone, which has at most one header of them
+	var seen bool
 	for {
 		if err := a.block(h); err != nil {
 			return nil, err
@@ -48,14 +51,18 @@ func (a *Archive) next() (*header, error) {
 		}
 		switch h.flag {
 		case 'x', 'X':
-			if err := a.extended(h, h.pax); err != nil {
+			if seen {
+				return nil, fmt.Errorf("%w: two extended headers before one member", ErrBad)
+			}
+			var err error
+			if own, err = a.special(h, maxExtended); err != nil {
 				return nil, err
 			}
+			seen = true
 		case 'g':
-			if err := a.extended(h, a.global); err != nil {
+			if err := a.globals(h); err != nil {
 				return nil, err
 			}
-			h.pax = maps.Clone(a.global)
 		case 'L', 'K':
 			b, err := a.special(h, maxLong)
 			if err != nil {
@@ -72,6 +79,10 @@ func (a *Archive) next() (*header, error) {
 			}
 			if longLink != "" {
 				h.link = longLink
+			}
+			h.pax = maps.Clone(a.global)
+			if err := merge(own, h.pax); err != nil {
+				return nil, err
 			}
 			return h, h.extend()
 		}
@@ -129,16 +140,28 @@ func (a *Archive) special(h *header, limit int64) ([]byte, error) {
 	return b, a.raw.pad(h.size)
 }
 
-// extended reads a PAX header into m. An empty value takes a key back.
-func (a *Archive) extended(h *header, m map[string]string) error {
-	limit := int64(maxExtended)
-	if h.flag == 'g' {
-		limit = maxGlobal
-	}
-	b, err := a.special(h, limit)
+// globals reads a PAX header that holds for all members behind it.
+func (a *Archive) globals(h *header) error {
+	b, err := a.special(h, maxGlobal)
 	if err != nil {
 		return err
 	}
+	if err := merge(b, a.global); err != nil {
+		return err
+	}
+	total := 0
+	for k, v := range a.global {
+		total += len(k) + len(v)
+	}
+	if total > maxGlobal || len(a.global) > maxGlobalKeys {
+		return fmt.Errorf("%w: global headers of %d bytes with %d keys, more than %d with %d", ErrBad, total, len(a.global), maxGlobal, maxGlobalKeys)
+	}
+	return nil
+}
+
+// merge reads the records of a PAX header into m, up to maxKeys there. An empty
+// value takes a key back.
+func merge(b []byte, m map[string]string) error {
 	var sparse strings.Builder
 	for len(b) > 0 {
 		key, value, rest, err := record(b)
@@ -158,36 +181,31 @@ func (a *Archive) extended(h *header, m map[string]string) error {
 		default:
 			m[key] = value
 		}
+		if len(m) > maxKeys {
+			return fmt.Errorf("%w: extended headers with more than %d keys", ErrBad, maxKeys)
+		}
 	}
 	if sparse.Len() > 0 {
 		m["GNU.sparse.map"] = sparse.String()
 	}
-	if h.flag == 'g' {
-		total := 0
-		for k, v := range m {
-			total += len(k) + len(v)
-		}
-		if total > maxGlobal || len(m) > maxGlobalKeys {
-			return fmt.Errorf("%w: global headers of %d bytes with %d keys, more than %d with %d", ErrBad, total, len(m), maxGlobal, maxGlobalKeys)
-		}
-	}
 	return nil
 }
 
+var errRecord = fmt.Errorf("%w: an extended header that is none", ErrBad)
+
 // record takes "length key=value\n" from the beginning of b.
 func record(b []byte) (key, value string, rest []byte, err error) {
-	bad := fmt.Errorf("%w: an extended header that is none", ErrBad)
 	digits, _, ok := bytes.Cut(b[:min(len(b), 20)], []byte(" "))
 	if !ok {
-		return "", "", nil, bad
+		return "", "", nil, errRecord
 	}
 	n, perr := strconv.ParseUint(string(digits), 10, 31)
 	if perr != nil || int(n) > len(b) || int(n) < len(digits)+3 || b[n-1] != '\n' {
-		return "", "", nil, bad
+		return "", "", nil, errRecord
 	}
 	k, v, ok := bytes.Cut(b[len(digits)+1:n-1], []byte("="))
 	if !ok || len(k) == 0 {
-		return "", "", nil, bad
+		return "", "", nil, errRecord
 	}
 	return string(k), string(v), b[n:], nil
 }

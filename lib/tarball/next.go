@@ -62,9 +62,10 @@ func (a *Archive) finished(it *item) *File {
 		return nil
 	}
 	e := *it.entry
+	own := e.MTime
 	if n != nil {
 		if n.leader != "" {
-			return &File{Entry: &rec.Entry{Path: path, Type: rec.HardLink, Leader: n.leader}, item: &item{}}
+			return &File{Entry: &rec.Entry{Path: path, Type: rec.HardLink, Leader: n.leader}, item: &item{}, time: own}
 		}
 		it = n.item
 		e = *it.entry
@@ -75,7 +76,7 @@ func (a *Archive) finished(it *item) *File {
 	}
 	e.XAttrs = slices.Clone(e.XAttrs)
 	a.acls(&e)
-	return &File{Entry: &e, item: it, inode: n, data: a.raw.contents(), maps: a.maps}
+	return &File{Entry: &e, time: own, item: it, inode: n, data: a.raw.contents(), maps: a.maps}
 }
 
 // place puts an entry into the queue, behind the directories that it needs.
@@ -93,7 +94,7 @@ func (a *Archive) place(f *File) {
 			continue
 		}
 		if dir := e.Path[:i]; len(a.dirs) == 0 || !rec.Below(a.dirs[len(a.dirs)-1], dir) {
-			a.queue = append(a.queue, &File{item: &item{}, Entry: &rec.Entry{Path: dir, Type: rec.Dir, Mode: 0o755, MTime: e.MTime, Way: true}})
+			a.queue = append(a.queue, &File{item: &item{}, Entry: &rec.Entry{Path: dir, Type: rec.Dir, Mode: 0o755, MTime: f.time, Way: true}})
 			a.dirs = append(a.dirs, dir)
 		}
 	}

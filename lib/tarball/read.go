@@ -229,7 +229,7 @@ func (a *Archive) describe(h *header, it *item) error {
 		if err != nil {
 			return &leftOut{fmt.Errorf("hard link: %w", err)}
 		}
-		*e = rec.Entry{Path: path, Type: rec.Fifo}
+		*e = rec.Entry{Path: path, Type: rec.Fifo, MTime: h.mtime} // the time is for directories made for it
 		return a.links.add(path, target, it.seq)
 	}
 	a.users.add(e.UID, h.uname, a.o.Notice, "user")
@@ -256,6 +256,9 @@ func (a *Archive) fill(h *header, e *rec.Entry) error {
 	return e.Check()
 }
 
+// schilyName undoes what some programs do to the names of attributes in keys.
+var schilyName = strings.NewReplacer("%3D", "=", "%25", "%")
+
 // attributes finds the extended attributes among the records of a PAX header.
 // Lists of access control stay texts until Next, when all names are known.
 func attributes(pax map[string]string) ([]rec.XAttr, error) {
@@ -276,7 +279,7 @@ func attributes(pax map[string]string) ([]rec.XAttr, error) {
 		name, ok := strings.CutPrefix(key, xattrSchily)
 		switch {
 		case ok:
-			found[strings.NewReplacer("%3D", "=", "%25", "%").Replace(name)] = value
+			found[schilyName.Replace(name)] = value
 		case key == aclAccess, key == aclDefault:
 			found[key] = value
 		case key == selinux:

@@ -296,6 +296,41 @@ func TestContents(t *testing.T) {
 }
 
 // Metadata, as different programs write it.
+// The mode of a file with a list has the mask as the rights of its group, as Linux
+// has it; bsdtar writes those of the owning group.
+func TestModeOfList(t *testing.T) {
+	pax := func(name, list string) member {
+		return member{tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: name, Mode: 0o2644, PAXRecords: map[string]string{aclAccess: list}}, ""}
+	}
+	b := packed(t, pax("masked", "user::rw-,user:7:rw-,group::r--,mask::rw-,other::r--"), pax("plain", "user::rw-,group::r--,other::r--"),
+		pax("broken", "user::rwx,user:7:rw-,group::r--,mask::rwx,other::rwx,nonsense"))
+	got, err := unpacked(bytes.NewReader(b), runBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]uint32{"masked": 0o2664, "plain": 0o2644, "broken": 0o2644} {
+		if m := got.entries[name].Mode; m != want {
+			t.Errorf("%s: mode %o, want %o", name, m, want)
+		}
+	}
+}
+
+// A directory that the archive has not is as old as the first entry in it, also
+// where that is a hard link.
+func TestMadeDirectory(t *testing.T) {
+	old := linkTo("d/link", "a")
+	old.ModTime = time.Unix(1000, 0)
+	for limit := range map[int]bool{runBytes: true, 1: true} {
+		got, err := unpacked(bytes.NewReader(packed(t, file("a", "x"), old)), limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d, l := got.entries["d"], got.entries["d/link"]; d.MTime.Sec != 1000 || l.Type != rec.HardLink || l.MTime != (rec.Time{}) {
+			t.Errorf("%+v, %+v", d, l)
+		}
+	}
+}
+
 func TestMetadata(t *testing.T) {
 	b := packed(t,
 		member{tar.Header{Format: tar.FormatPAX, Typeflag: tar.TypeReg, Name: "a", Mode: 0o4755, Uid: 1000, Gid: 3000000, Uname: "eve", ModTime: time.Unix(-2, 500000000),
@@ -331,7 +366,7 @@ func TestMetadata(t *testing.T) {
 	if fmt.Sprint(a.XAttrs) != fmt.Sprint(want) {
 		t.Errorf("attributes\n%v\nwant\n%v", a.XAttrs, want)
 	}
-	if a.Mode != 0o4755 || a.UID != 1000 || a.GID != 3000000 || a.MTime != (rec.Time{Sec: -2, Nsec: 500000000}) {
+	if a.Mode != 0o4750 || a.UID != 1000 || a.GID != 3000000 || a.MTime != (rec.Time{Sec: -2, Nsec: 500000000}) {
 		t.Errorf("%+v", a)
 	}
 	if len(got.entries["plain"].XAttrs)+len(got.entries["who"].XAttrs) > 0 {

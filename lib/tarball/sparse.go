@@ -217,6 +217,7 @@ type stretch struct{ start, end, data int64 }
 type File struct {
 	Entry *rec.Entry
 
+	time  rec.Time // what its own header says, also where the entry is a link's
 	data  io.ReaderAt
 	maps  io.ReaderAt
 	item  *item

@@ -133,7 +133,7 @@ func TestSparseLies(t *testing.T) {
 		"no line in the map":  bytes.Join([][]byte{paxHeader('x', "GNU.sparse.major", "1", "GNU.sparse.minor", "0", "GNU.sparse.realsize", "9"), block("f", '0', 512, nil), bytes.Repeat([]byte("1"), 512), zeros}, nil),
 		"a huge header":       bytes.Join([][]byte{block("x", 'x', 1<<33-1, nil), zeros}, nil),
 		"a huge name":         bytes.Join([][]byte{block("x", 'L', 1<<33-1, nil), zeros}, nil),
-		"a record of no size": append(block("x", 'x', 8, nil), padded("0 a=b\n\n\n")...),
+		"a record of no size": bytes.Join([][]byte{block("x", 'x', 8, nil), padded("0 a=b\n\n\n"), block("f", '0', 0, nil), zeros}, nil),
 		"many global keys":    paxHeader('g', manyWords(maxGlobalKeys+1)...),
 	} {
 		if _, err := unpacked(bytes.NewReader(b), runBytes); !errors.Is(err, ErrBad) {
@@ -166,6 +166,33 @@ func TestGlobal(t *testing.T) {
 	for name, want := range map[string]string{"a": "{5 250000000}", "b": "{0 0}", "c": "{0 0}"} {
 		if m := got.entries[name].MTime; fmt.Sprint(m) != want {
 			t.Errorf("%s: %v, want %s", name, m, want)
+		}
+	}
+}
+
+// What extended headers say before one member is bounded, however many there are.
+func TestExtendedLimits(t *testing.T) {
+	var many []string
+	for i := range maxKeys + 1 {
+		many = append(many, fmt.Sprint("k", i), "v")
+	}
+	few := paxHeader('x', "SCHILY.xattr.user.a", "b")
+	for name, c := range map[string]struct {
+		parts [][]byte
+		want  string
+	}{
+		"two":         {[][]byte{few, few, block("a", '0', 0, nil), zeros}, "two extended headers before one member"},
+		"keys":        {[][]byte{paxHeader('x', many...), block("a", '0', 0, nil), zeros}, "more than 65536 keys"},
+		"one each":    {[][]byte{few, block("a", '0', 0, nil), few, block("b", '0', 0, nil), zeros}, ""},
+		"one between": {[][]byte{few, paxHeader('g', "uname", "eve"), block("a", '0', 0, nil), zeros}, ""},
+	} {
+		got, err := unpacked(bytes.NewReader(bytes.Join(c.parts, nil)), runBytes)
+		if c.want == "" {
+			if err != nil || len(got.entries["a"].XAttrs) != 1 {
+				t.Errorf("%s: %v", name, err)
+			}
+		} else if !errors.Is(err, ErrBad) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

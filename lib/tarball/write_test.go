@@ -75,7 +75,7 @@ func everything() []*rec.Entry {
 	}
 	t := rec.Time{Sec: 1234567890, Nsec: 123456789}
 	return append(es, sized(rec.Entry{Path: deep, Type: rec.File, Mode: 0o600, MTime: t, Extents: []rec.Extent{data(513)}}),
-		&rec.Entry{Path: "e", Type: rec.Dir, Mode: 0o1777, MTime: rec.Time{Sec: -2, Nsec: 500000000}, XAttrs: []rec.XAttr{
+		&rec.Entry{Path: "e", Type: rec.Dir, Mode: 0o1670, MTime: rec.Time{Sec: -2, Nsec: 500000000}, XAttrs: []rec.XAttr{
 			{Name: acl.Access, Value: somebody}, {Name: acl.Default, Value: somebody}, {Name: "user.a=b%3Dc%d%25", Value: []byte("\x00\n=")}, {Name: "user.x", Value: []byte{}}}},
 		sized(rec.Entry{Path: "e/1", Type: rec.File, Mode: 0o6755, UID: 4294967294, GID: 2097152, MTime: rec.Time{Sec: 1 << 33}, Links: 3, Extents: []rec.Extent{data(512), data(3)}}),
 		&rec.Entry{Path: "e/2", Type: rec.HardLink, Leader: "e/1"},

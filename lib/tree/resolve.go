@@ -98,7 +98,10 @@ func startDir(dir string) (string, error) {
 		return "", op("directory "+rec.Quote(filepath.Clean(dir)), err)
 	}
 	defer closeFD(fd)
-	return start, isDir(fd)
+	if err := isDir(fd); err != nil {
+		return "", op("directory "+rec.Quote(filepath.Clean(dir)), err)
+	}
+	return start, nil
 }
 
 // isDir returns ENOTDIR unless fd is a directory.

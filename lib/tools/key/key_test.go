@@ -242,6 +242,9 @@ func TestWrapAndUnwrap(t *testing.T) {
 		if status != 0 || !strings.Contains(wrapped, "BEGIN PRESERVE WRAPPED KEY") || strings.Contains(wrapped+stderr, "sesame") {
 			t.Fatalf("wrap: %d\n%s%s", status, wrapped, stderr)
 		}
+		if strings.Count(stderr, "only 11 characters") != 1 {
+			t.Errorf("a short passphrase: %s", stderr)
+		}
 		status, _, stderr = withSecret(t, wrapped, " open  sesame", "unwrap", "-o", name+".again")
 		if status != 0 {
 			t.Fatalf("unwrap: %d\n%s", status, stderr)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"time"
+	"unicode/utf8"
 
 	"preserve/lib/key"
 	"preserve/lib/tool"
@@ -12,6 +13,9 @@ import (
 
 // work is how long one guess at a passphrase takes, if nothing else is said.
 const work = 3 * time.Second
+
+// fewest is how many characters a passphrase has about which nothing is said.
+const fewest = 12
 
 // askAgain is how often a person may type a passphrase wrong.
 const askAgain = 3
@@ -60,7 +64,11 @@ func expect(c key.Cost, pass time.Duration) string {
 // or one that is made, shown, and typed in to prove that it was written down.
 func newPhrase(env *tool.Env, fd int) ([]byte, error) {
 	if fd >= 0 {
-		return tool.ReadSecret(fd, key.MaxPhrase)
+		phrase, err := tool.ReadSecret(fd, key.MaxPhrase)
+		if n := utf8.RuneCount(phrase); err == nil && n < fewest {
+			env.Say("the passphrase has only %d characters: who gets the wrapped key may guess it (take %d or more, or let pv-key make one)", n, fewest)
+		}
+		return phrase, err
 	}
 	t, err := terminal()
 	if err != nil {

@@ -8,9 +8,11 @@ import (
 	"os"
 	"os/exec"
 	"os/user"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"preserve/lib/rec"
 	"preserve/lib/tarball"
@@ -21,6 +23,19 @@ import (
 type contentModes struct {
 	stdin   string // the name of the file that stdin becomes
 	fromTar bool
+}
+
+// flags adds the two. A name that is empty is an error, since it would be taken for
+// none: a variable that is not set.
+func (m *contentModes) flags(fs *flag.FlagSet) {
+	fs.Func("stdin", "", func(name string) error {
+		if name == "" {
+			return errors.New("a file needs a name")
+		}
+		m.stdin = name
+		return nil
+	})
+	fs.BoolVar(&m.fromTar, "from-tar", false, "")
 }
 
 func (m *contentModes) on() bool { return m.stdin != "" || m.fromTar }
@@ -151,7 +166,9 @@ func (s *scan) stdin(u *uncut, path string, in io.Reader, command []string) erro
 	return s.finish(u, users, groups)
 }
 
-// start runs a command whose stdout is to be read; wait says how it ended.
+// start runs a command whose stdout is to be read; wait says how it ended. If this
+// program is killed, however, the system ends the command: it stays in its process
+// group, so that it can ask for a password at the terminal.
 func (s *scan) start(command []string) (out io.Reader, wait func() error, err error) {
 	c := exec.Command(command[0], command[1:]...)
 	c.Stderr = s.env.Stderr
@@ -159,10 +176,21 @@ func (s *scan) start(command []string) (out io.Reader, wait func() error, err er
 	if out, err = c.StdoutPipe(); err != nil {
 		return nil, nil, fmt.Errorf("start %s: %w", name, err)
 	}
-	if err := c.Start(); err != nil {
+	// The signal comes when the thread ends that has started the command: it is held.
+	c.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
+	started, ended := make(chan error), make(chan struct{})
+	go func() {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		started <- c.Start()
+		<-ended
+	}()
+	if err := <-started; err != nil {
+		close(ended)
 		return nil, nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	return out, func() error {
+		defer close(ended)
 		if err := c.Wait(); err != nil {
 			return fmt.Errorf("%s failed, and what it wrote is not stored: %w", name, err)
 		}

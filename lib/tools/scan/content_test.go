@@ -109,6 +109,7 @@ func TestStdinFails(t *testing.T) {
 		{nil, []string{"--stdin", "f", "--", "true"}, 0, ""},
 		{nil, []string{"--stdin", "a/../b"}, 2, "not a path"},
 		{nil, []string{"--stdin", "/"}, 2, "a file needs a name"},
+		{nil, []string{"--stdin", "", "."}, 2, "a file needs a name"},
 		{nil, []string{"--stdin", "f", "--from-tar"}, 2, "exclude each other"},
 		{nil, []string{"--from-tar", "f"}, 2, "takes no"},
 		{nil, []string{"--stdin", "f", "-C", "/"}, 2, "-C does not go with --stdin"},

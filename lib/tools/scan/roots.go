@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"preserve/lib/rec"
 	"preserve/lib/tool"
@@ -188,6 +189,21 @@ func (s *selection) root(src *tree.Source, path string) (at string, why cause, o
 	}
 	why, out = s.judge(path, &st)
 	return path, why, out
+}
+
+// hollow says so if of the one root nothing was taken but the root itself: a pattern
+// says more than it was meant to.
+func (s *scan) hollow(roots []rec.Root) {
+	if len(roots) != 1 || !s.selection.inside || s.files.Load() > uint64(1+strings.Count(roots[0].Path, "/")) {
+		return
+	}
+	by := "rules that -v names"
+	for why := range s.selection.counts {
+		if len(s.selection.counts) == 1 {
+			by = why.String()
+		}
+	}
+	s.env.Notice("nothing is left of %s: all that is in it is left out, by %s", name(roots[0].Path), by)
 }
 
 // maxRoots bounds the paths of the roots, so that the head keeps to its limit.

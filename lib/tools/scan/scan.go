@@ -15,7 +15,7 @@ import (
 	"preserve/lib/tree"
 )
 
-const usage = `usage: pv-scan [-C DIR] [--xattrs] [--exclude PATTERN]… PATH… >tree
+const usage = `usage: pv-scan [-C DIR] [--xattrs] [-x] [--dereference] [--exclude PATTERN]… PATH… >tree
        pv-scan … --files-from LIST >tree
        pv-scan … --why NAME PATH…
        pv-scan --stdin NAME [-- COMMAND…] >content
@@ -79,8 +79,7 @@ func Run(env *tool.Env) error {
 	var why []string
 	fs.Func("why", "", func(path string) error { why = append(why, path); return nil })
 	var contents contentModes
-	fs.StringVar(&contents.stdin, "stdin", "", "")
-	fs.BoolVar(&contents.fromTar, "from-tar", false, "")
+	contents.flags(fs)
 	var o tree.Options
 	fs.BoolVar(&o.OneFileSystem, "x", false, "")
 	fs.BoolVar(&o.OneFileSystem, "one-file-system", false, "")
@@ -179,6 +178,7 @@ func (s *scan) run(roots, heads []rec.Root, warnLinks bool) error {
 		return s.failed
 	}
 	s.selection.tell(s.env)
+	s.hollow(roots)
 	s.end.Entries, s.end.Bytes = s.files.Load(), s.bytes.Load()
 	names, users, groups := rec.SplitNames(s.owners.Names())
 	for _, n := range names {

@@ -33,6 +33,7 @@ type selection struct {
 	// shut are directories that mark another one: they are kept, empty.
 	shut   map[string]bool
 	counts map[cause]uint64
+	inside bool // something that a walk came to was left out
 }
 
 // given is one flag with a pattern or a file of patterns.
@@ -215,6 +216,7 @@ func (s *selection) Take(path string, st *tree.Stat) bool {
 	why, out := s.judge(path, st)
 	if out {
 		s.counts[why]++
+		s.inside = true
 	}
 	return !out
 }

@@ -131,6 +131,60 @@ func TestWhyIsTrue(t *testing.T) {
 	}
 }
 
+// Of paths one below another, as -x keeps them, any may take a path; what leads
+// through a link is named as it is stored.
+func TestWhyOfSeveral(t *testing.T) {
+	dir := tmp(t)
+	write(t, filepath.Join(dir, "a/b/c/f"), "")
+	if err := os.Symlink("a/b", filepath.Join(dir, "l")); err != nil {
+		t.Fatal(err)
+	}
+	roots := []rec.Root{{Dir: dir, Path: "a"}, {Dir: dir, Path: "a/b"}, {Dir: dir, Path: "a/x"}}
+	s := &scan{env: tool.NewEnv("pv-scan", nil, nil, io.Discard, io.Discard), selection: &selection{shut: map[string]bool{}, counts: map[cause]uint64{}, caches: true}}
+	write(t, filepath.Join(dir, "a/CACHEDIR.TAG"), signature) // ends the way from a, and not that from a/b
+	for path, want := range map[string]string{
+		"a/b/c/f":        "true: nothing leaves it out",
+		"l/c/f":          "true, as a/b/c/f: nothing leaves it out",
+		"l/none":         "false",
+		"a/CACHEDIR.TAG": "true: nothing leaves it out",
+	} {
+		text, in := s.because(dir, path, roots)
+		if got := fmt.Sprint(in) + text; !strings.HasPrefix(got, want) {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+	status, out, _ := answer("-C", dir, "--why", "l/c/f", "a")
+	if status != 0 || out != "l/c/f: taken, as a/b/c/f: nothing leaves it out\n" {
+		t.Errorf("%d %s", status, out)
+	}
+}
+
+// A scan of which nothing is left says so.
+func TestNothingLeft(t *testing.T) {
+	dir := tmp(t)
+	write(t, filepath.Join(dir, "a/b/f"), "")
+	write(t, filepath.Join(dir, "a/b/g"), "")
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--exclude", "*", "."}, "pv-scan: nothing is left of .: all that is in it is left out, by --exclude \"*\"\n"},
+		{[]string{"--exclude", "/a/b/*", "a/b"}, "pv-scan: nothing is left of a/b: all that is in it is left out, by --exclude \"/a/b/*\"\n"},
+		{[]string{"--exclude", "f", "."}, ""},
+		{[]string{"--exclude", "g", "a/b/f", "a/b/g"}, "pv-scan: a/b/g: left out, by --exclude \"g\"\n"},
+		{[]string{"-q", "--exclude", "*", "."}, ""},
+	} {
+		s := run(t, append([]string{"-C", dir}, c.args...)...)
+		if s.status != 0 || s.stderr != c.want {
+			t.Errorf("%q: %d %s", c.args, s.status, s.stderr)
+		}
+	}
+	file := filepath.Join(dir, "a/b/f")
+	if status, _, stderr := answer("-C", file, "."); status != 1 || !strings.Contains(stderr, "directory "+file+": ") {
+		t.Errorf("%d %s", status, stderr)
+	}
+}
+
 // Paths that were given and are left out are named, but not all of many.
 func TestGiven(t *testing.T) {
 	dir := tmp(t)
@@ -152,6 +206,7 @@ func TestTell(t *testing.T) {
 	for i := range 25 {
 		write(t, filepath.Join(dir, fmt.Sprintf("d/%d", i)), "")
 	}
+	write(t, filepath.Join(dir, "d/kept"), "")
 	args := []string{"-v", "-C", dir}
 	for i := range 25 {
 		args = append(args, "--exclude", fmt.Sprint(i))

@@ -52,22 +52,41 @@ func (s *scan) because(dir, path string, roots []rec.Root) (text string, in bool
 	if err != nil {
 		return ": " + err.Error(), false
 	}
-	found, _, err := r.Add(path)
+	found, plain, err := r.Add(path)
 	if err != nil {
 		return ": " + err.Error(), false
 	}
-	root, want := rec.Root{Dir: found.Dir}, found.Path
-	if len(roots) > 0 {
-		full := absolute(found)
-		i := slices.IndexFunc(roots, func(r rec.Root) bool { return rec.Below(full, absolute(r)) })
-		if i < 0 {
-			return s.parentOf(full, roots)
+	answer := func(path, reason string, in bool) (string, bool) {
+		if in && !plain { // a directory above it is a link
+			reason = ", as " + name(path) + reason
 		}
-		root = roots[i]
-		rest := strings.TrimPrefix(full[len(absolute(root)):], "/")
-		want = strings.Trim(root.Path+"/"+rest, "/")
+		return reason, in
 	}
-	return s.walkTo(root, want)
+	if len(roots) == 0 {
+		text, in = s.walkTo(rec.Root{Dir: found.Dir}, found.Path)
+		return answer(found.Path, text, in)
+	}
+	full, told := absolute(found), false
+	// Of roots one below another, as -x has them, the last is the deepest. It is
+	// what says why; any of them may take the path.
+	for _, root := range slices.Backward(roots) {
+		if !rec.Below(full, absolute(root)) {
+			continue
+		}
+		rest := strings.TrimPrefix(full[len(absolute(root)):], "/")
+		want := strings.Trim(root.Path+"/"+rest, "/")
+		reason, taken := s.walkTo(root, want)
+		if taken {
+			return answer(want, reason, true)
+		}
+		if !told {
+			text, told = reason, true
+		}
+	}
+	if !told {
+		return s.parentOf(full, roots)
+	}
+	return text, false
 }
 
 // parentOf is because for what is above roots, or beside all of them: it is taken
