@@ -27,6 +27,9 @@ for n in $(seq 20); do mknod c$n c 1 3; mknod b$n b 7 $n; echo $n >t$n; setfattr
 mknod gone c 0 0
 `
 
+// threads is how many may try the same before the answer of the first is known.
+const threads = 2
+
 // TestPowerless restores such trees as somebody without privileges, and sees from
 // the system calls that nothing is tried twice, and what is dangerous not at all.
 func TestPowerless(t *testing.T) {
@@ -48,7 +51,8 @@ func TestPowerless(t *testing.T) {
 			t.Errorf("%s: status %d\n%s", who.name, status, stderr)
 		}
 		for what, most := range map[string]int{
-			`chown.*= -1 E(PERM|INVAL)`:      2 * who.owners, // once for the owner, once for the group
+			// Once for the owner, once for the group, by each of two threads.
+			`chown.*= -1 E(PERM|INVAL)`:      2 * who.owners * threads,
 			`chmod.*0?[2467][0-7]{3}\b`:      0,
 			`setxattr.*security\.capability`: 0,
 		} {
@@ -66,10 +70,10 @@ func TestPowerless(t *testing.T) {
 			t.Errorf("%s: status %d\n%s", who.name, status, stderr)
 		}
 		for what, want := range map[string]int{
-			`mknodat\(.*S_IF(CHR|BLK).*= -1 EPERM`: 1,
-			`setxattr\(.*"trusted\.`:               1,
+			`mknodat\(.*S_IF(CHR|BLK).*= -1 EPERM`: threads,
+			`setxattr\(.*"trusted\.`:               threads,
 		} {
-			if n := len(regexp.MustCompile(what).FindAllString(calls, -1)); n != want {
+			if n := len(regexp.MustCompile(what).FindAllString(calls, -1)); n < 1 || n > want {
 				t.Errorf("%s: %d times %s\n%s", who.name, n, what, calls)
 			}
 		}
@@ -82,9 +86,9 @@ func TestPowerless(t *testing.T) {
 func (b *bench) traced(run string) (calls, stderr string, status int) {
 	b.Helper()
 	b.ok("rm -rf repo && pv-backup -r repo -k write.key src >id && pv-get repo $(cat id) >stream && chmod 644 stream")
-	_, stderr, status = b.sh(fmt.Sprintf(`PATH=$PATH; umask 022
+	_, stderr, status = b.sh(fmt.Sprintf(`PATH=$PATH GOMAXPROCS=%d; export GOMAXPROCS; umask 022
 		%s strace -f -qq -s 64 -e trace=mknod,mknodat,chown,fchown,lchown,fchownat,chmod,fchmod,fchmodat,?fchmodat2,setxattr,lsetxattr,fsetxattr,?setxattrat,mount,setuid,setgid,capset \
-			-o free/calls pv-unpack -k read.key --snapshot $(cat id) free/out <stream`, run))
+			-o free/calls pv-unpack -k read.key --snapshot $(cat id) free/out <stream`, threads, run))
 	text, err := os.ReadFile(b.path("free/calls"))
 	if err != nil {
 		b.Fatalf("%v\n%s", err, stderr)

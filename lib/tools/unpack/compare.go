@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -65,6 +66,13 @@ func (w *watch) Choose(e *rec.Entry) ([]*rec.Entry, error) {
 	return w.Chooser.Choose(e)
 }
 
+// A place is a directory of the snapshot. Of a partial one the snapshot does not
+// say all that was in it: it could not be read, or is only on the way.
+type place struct {
+	path    string
+	partial bool
+}
+
 // A comparer goes through the snapshot and the live tree side by side.
 type comparer struct {
 	base
@@ -80,7 +88,7 @@ type comparer struct {
 	inodes map[inode]uint64
 	seed   maphash.Seed
 
-	unread string // a directory that was stored without what is in it
+	dirs []place // from the root to the last entry
 
 	// The file whose content comes.
 	path   string // "" if it is not compared
@@ -120,13 +128,31 @@ func (c *comparer) until(path *string, tell bool) error {
 		if e == nil || path != nil && rec.ComparePaths(e.Path, *path) >= 0 {
 			return err
 		}
-		if tell && e.Path != "" && !(c.unread != "" && rec.Below(e.Path, c.unread)) && c.choose.onPath(e.Path) {
+		if tell && e.Path != "" && !c.partial(e.Path) && c.choose.onPath(e.Path) {
 			if at, _ := c.cover.covers(e.Path); at {
 				c.differs("extra", e.Path, e.Type.String())
 			}
 		}
 		c.live.drop()
 	}
+}
+
+// partial reports whether the deepest directory of the snapshot above a path is.
+func (c *comparer) partial(path string) bool {
+	for _, d := range slices.Backward(c.dirs) {
+		if rec.Below(path, d.path) {
+			return d.partial
+		}
+	}
+	return false
+}
+
+// enter takes down that the snapshot has a directory.
+func (c *comparer) enter(e *rec.Entry) {
+	for n := len(c.dirs); n > 0 && !rec.Below(e.Path, c.dirs[n-1].path); n-- {
+		c.dirs = c.dirs[:n-1]
+	}
+	c.dirs = append(c.dirs, place{e.Path, e.Err != "" || e.Way})
 }
 
 func (c *comparer) Entry(e *rec.Entry) error {
@@ -136,8 +162,8 @@ func (c *comparer) Entry(e *rec.Entry) error {
 		return err
 	}
 	c.flawed(e)
-	if e.Type == rec.Dir && e.Err != "" {
-		c.unread = e.Path
+	if e.Type == rec.Dir {
+		c.enter(e)
 	}
 	l, err := c.live.peek()
 	if err != nil {
@@ -179,6 +205,9 @@ func (c *comparer) entry(e, l *rec.Entry) error {
 	if e.Type != l.Type {
 		c.differs("type", e.Path, e.Type.String(), l.Type.String())
 		return nil
+	}
+	if e.Way {
+		return nil // its metadata may be made up
 	}
 	if at := (inode{l.Dev, l.Ino}); l.Links > 1 && e.Type != rec.Dir {
 		if c.inodes[at] == 0 {
