@@ -1,5 +1,6 @@
-// Package key makes, derives, reads and writes the keys of Preserve. It knows no
-// records and encrypts nothing itself.
+// Package key makes, derives, reads and writes the keys of Preserve, and keeps them
+// for a disaster: wrapped in a passphrase, or on paper. It knows no records, and
+// encrypts nothing but keys.
 //
 // One master key, 32 random bytes, is kept offline; the keys for daily work are
 // derived from it and can each do less. Format, derivation and the reasons are
