@@ -78,7 +78,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	out := rec.NewWriter(stdout)
-	j := &work{env: env, in: stdin, out: out, noFiles: *noFiles, old: &old}
+	j := &work{env: env, in: stdin, out: out, params: cdc.Default, noFiles: *noFiles, old: &old}
 	if !*uncut {
 		err = j.load(*keyFile)
 	}
@@ -96,7 +96,8 @@ type work struct {
 	env     *tool.Env
 	in      io.Reader
 	out     *rec.Writer
-	key     *key.Key // nil for an uncut stream
+	key     *key.Key   // nil for an uncut stream
+	params  cdc.Params // under a key
 	noFiles bool
 	old     *cacheOptions
 }
@@ -123,7 +124,7 @@ func (w *work) rules(roots []string) (*rules, error) {
 		return plain(), nil
 	}
 	cut, _ := w.key.Cut()
-	return keyed(cut, cdc.Default, roots)
+	return keyed(cut, w.params, roots)
 }
 
 func (w *work) run() error {
