@@ -17,6 +17,7 @@ package chunk
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"preserve/lib/bounds"
 	"preserve/lib/cdc"
@@ -27,7 +28,7 @@ import (
 	"preserve/lib/tree"
 )
 
-const usage = `usage: pv-chunk -k KEY | --plain <tree >content
+const usage = `usage: pv-chunk -k KEY | --plain [--settle D] <tree >content
        pv-chunk -k KEY | --plain <content >content
 
 Reads the files that a tree stream from pv-scan names and writes a content
@@ -38,6 +39,8 @@ is cut again.
   -k KEY      cut key (or write or master key)
   --plain     no key, and no decision that takes one: for a pv-chunk -k behind it
               ssh host 'pv-scan / | pv-chunk --plain' | pv-chunk --no-files -k KEY | …
+  --settle D  look at each file again D after it was read, and read it again if it
+              has changed: seconds, or 500ms, 2m (default: 1; 0: do not)
   --no-files  read no file here: a tree stream, which can name any, is refused
   -v, -q      say more, say only errors and warnings
 `
@@ -56,6 +59,7 @@ func Run(env *tool.Env) error {
 	keyFile := fs.String("k", "", "")
 	uncut := fs.Bool("plain", false, "")
 	noFiles := fs.Bool("no-files", false, "")
+	settle := tool.Duration(fs, "settle", time.Second)
 	words, err := env.Parse(fs, usage)
 	switch {
 	case err != nil:
@@ -81,9 +85,14 @@ func Run(env *tool.Env) error {
 		rulesFor, err = load(env, *keyFile)
 	}
 	if err == nil {
-		err = run(env, stdin, out, rulesFor, *noFiles)
+		err = run(env, stdin, out, rulesFor, options{*noFiles, *settle})
 	}
 	return out.Close(env.Name, err)
+}
+
+type options struct {
+	noFiles bool
+	settle  time.Duration
 }
 
 // load returns the rules under the key in a file, for a tree with given roots.
@@ -102,7 +111,7 @@ func load(env *tool.Env, keyFile string) (rulesFor func(roots []string) (*rules,
 	return func(roots []string) (*rules, error) { return keyed(cut, cdc.Default, roots) }, nil
 }
 
-func run(env *tool.Env, stdin io.Reader, out *rec.Writer, rulesFor func(roots []string) (*rules, error), noFiles bool) error {
+func run(env *tool.Env, stdin io.Reader, out *rec.Writer, rulesFor func(roots []string) (*rules, error), o options) error {
 	in, err := rec.ReadAny(stdin)
 	if err != nil {
 		return err
@@ -115,7 +124,7 @@ func run(env *tool.Env, stdin io.Reader, out *rec.Writer, rulesFor func(roots []
 	switch {
 	case head.Kind == rec.Sealed:
 		return in.Wrap(fmt.Errorf("%w: this is a sealed stream, but a tree or content stream belongs here (pv-unpack --stream makes one of it)", rec.ErrKind))
-	case !again && noFiles:
+	case !again && o.noFiles:
 		return in.Wrap(fmt.Errorf("%w: this is a tree stream, and with --no-files only a content stream is taken (pv-chunk --plain makes one where the files are)", rec.ErrKind))
 	}
 	rules, err := rulesFor(rec.Paths(head.Roots))
@@ -140,6 +149,7 @@ func run(env *tool.Env, stdin io.Reader, out *rec.Writer, rulesFor func(roots []
 		return err
 	}
 	a := newAssembler(env, r, out, rules)
+	a.settle = o.settle
 	out.Tick(in, a.progress)
 	var before *rec.End
 	if again {
