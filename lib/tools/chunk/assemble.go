@@ -58,10 +58,8 @@ func (a *assembler) progress() (files, bytes uint64) { return a.files.Load(), a.
 // take adds the next file to the stream.
 func (a *assembler) take(f *file) error {
 	defer func() { f.free() }()
-	if len(a.waiting) > 0 && !a.now().Before(a.next) {
-		if err := a.pass(); err != nil {
-			return err
-		}
+	if err := a.due(); err != nil {
+		return err
 	}
 	e := f.entry
 	if e.Type == rec.HardLink {

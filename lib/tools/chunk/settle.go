@@ -96,6 +96,14 @@ func (a *assembler) full() bool {
 	return entries > maxWaiting || bytes > maxHeld || a.written-a.dropped > maxAhead || a.ahead > a.rules.ahead
 }
 
+// due passes if it is time to.
+func (a *assembler) due() error {
+	if len(a.waiting) == 0 || a.now().Before(a.next) {
+		return nil
+	}
+	return a.pass()
+}
+
 // pass looks again at the files of all pages that are due, and writes the pages
 // that have settled, in order. One that changes all the time delays those behind
 // it, but they settle meanwhile.
