@@ -39,7 +39,7 @@ func unchanged(b *testing.B, n int) (stream []byte, words []string) {
 			put(entry(fmt.Sprintf("src/directory-%05d", i/20), rec.Dir))
 		}
 		e := entry(fmt.Sprintf("src/directory-%05d/some_file_name_%06d.go", i/20, i), rec.File)
-		e.Size = 5000
+		e.Size = 50
 		put(e)
 	}
 	put(&rec.End{})
@@ -86,10 +86,10 @@ func unchanged(b *testing.B, n int) (stream []byte, words []string) {
 		page++
 		if e.Type == rec.File {
 			if files%100 == 0 {
-				put(&rec.Chunk{N: chunks, Data: make([]byte, 500_000)})
+				put(&rec.Chunk{N: chunks, Data: make([]byte, 5000)})
 				chunks++
 			}
-			e.Extents = []rec.Extent{{N: chunks - 1, Off: uint64(files % 100 * 5000), Len: 5000}}
+			e.Extents = []rec.Extent{{N: chunks - 1, Off: uint64(files % 100 * 50), Len: 50}}
 			files++
 		}
 		put(e)
