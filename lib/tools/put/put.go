@@ -46,7 +46,7 @@ const maxLabel = 255
 func Run(env *tool.Env) error {
 	fs := env.Flags()
 	label := fs.String("as", "", "")
-	stall := fs.Duration("stall", 15*time.Minute, "")
+	stall := tool.Duration(fs, "stall", 15*time.Minute)
 	quota := fs.String("max-bytes", "", "")
 	keyName := fs.String("key", "", "")
 	words, err := env.Parse(fs, usage)
