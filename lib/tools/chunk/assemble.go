@@ -21,7 +21,6 @@ type assembler struct {
 	// settle is how long after it was read a file is looked at again; 0: it is
 	// not.
 	settle time.Duration
-	now    func() time.Time
 	sleep  func(time.Duration)
 
 	page    *page     // that is being filled
@@ -49,7 +48,7 @@ type assembler struct {
 }
 
 func newAssembler(env *tool.Env, r *reader, out *rec.Writer, rules *rules) *assembler {
-	return &assembler{env: env, reader: r, out: out, rules: rules, page: &page{}, now: time.Now, sleep: time.Sleep,
+	return &assembler{env: env, reader: r, out: out, rules: rules, page: &page{}, sleep: time.Sleep,
 		moved: map[string]string{}, lost: map[string]*rec.Entry{}}
 }
 

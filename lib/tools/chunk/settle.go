@@ -98,7 +98,7 @@ func (a *assembler) full() bool {
 
 // due passes if it is time to.
 func (a *assembler) due() error {
-	if len(a.waiting) == 0 || a.now().Before(a.next) {
+	if len(a.waiting) == 0 || a.reader.time().Before(a.next) {
 		return nil
 	}
 	return a.pass()
@@ -108,7 +108,7 @@ func (a *assembler) due() error {
 // that have settled, in order. One that changes all the time delays those behind
 // it, but they settle meanwhile.
 func (a *assembler) pass() error {
-	now := a.now()
+	now := a.reader.time()
 	a.next = time.Time{}
 	for _, p := range a.waiting {
 		if len(p.reads) > 0 && !now.Before(p.due) {
@@ -136,7 +136,7 @@ func (a *assembler) pass() error {
 
 // await waits until the next page is due.
 func (a *assembler) await() error {
-	if d := a.next.Sub(a.now()); d > 0 {
+	if d := a.next.Sub(a.reader.time()); d > 0 {
 		a.sleep(d)
 	}
 	return a.pass()
