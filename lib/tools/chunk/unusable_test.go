@@ -18,7 +18,9 @@ import (
 // nothing rests on it.
 func TestUnusableCache(t *testing.T) {
 	dir := t.TempDir()
-	want := sampler(t, dir)
+	for i := range 30 {
+		write(t, filepath.Join(dir, fmt.Sprint(i)), random(byte(i), 1000))
+	}
 	stream := scannedAt(t, dir, start(), nil)
 	other := t.TempDir()
 	write(t, filepath.Join(other, "f"), []byte("x"))
@@ -68,7 +70,6 @@ func TestUnusableCache(t *testing.T) {
 			t.Errorf("%s: %d bytes read, %d in the base", name, s.read, len(s.base))
 		}
 	}
-	_ = want
 }
 
 // Damage in the middle of a cache is told once. What comes before it is used, what
@@ -85,7 +86,7 @@ func TestDamagedCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	var most, least int
-	for i, at := range []int{len(good) / 3, len(good) / 2, len(good) * 2 / 3, len(good) - 20} {
+	for i, at := range []int{len(good) / 3, len(good) / 2, len(good) * 19 / 20} {
 		for _, b := range [][]byte{slices.Concat(good[:at], []byte{good[at] ^ 1}, good[at+1:]), good[:at]} {
 			write(t, file, b)
 			s := v.run(stream, v.on(first)...)

@@ -14,7 +14,7 @@ import (
 	"preserve/lib/cdc"
 	"preserve/lib/id"
 	"preserve/lib/key"
-	"preserve/lib/page"
+	pages "preserve/lib/page"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
 	"preserve/lib/wire"
@@ -78,7 +78,7 @@ func (v *vault) run(stream []byte, args ...string) *snapshot {
 
 func (v *vault) chunk(stream []byte, args ...string) (out []byte, stderr string, status int) {
 	var o, e bytes.Buffer
-	env := tool.NewEnv("pv-chunk", append([]string{"-k", keyFile(v.t, "master")}, args...), bytes.NewReader(stream), &o, &e)
+	env := tool.NewEnv("pv-chunk", append([]string{"--settle", "0", "-k", keyFile(v.t, "master")}, args...), bytes.NewReader(stream), &o, &e)
 	if !v.fine {
 		status = env.Status(Run(env))
 		return o.Bytes(), e.String(), status
@@ -87,10 +87,11 @@ func (v *vault) chunk(stream []byte, args ...string) (out []byte, stderr string,
 	fs := env.Flags()
 	old.flags(fs)
 	fs.String("k", "", "")
+	settle := tool.Duration(fs, "settle", 0)
 	if _, err := env.Parse(fs, ""); err != nil {
 		v.t.Fatal(err)
 	}
-	w := &work{env: env, in: env.Stdin, out: rec.NewWriter(&o), key: v.key, params: cdc.Params{Min: 256, Avg: 1024, Max: 4096}, old: &old}
+	w := &work{env: env, in: env.Stdin, out: rec.NewWriter(&o), key: v.key, settle: *settle, params: cdc.Params{Min: 256, Avg: 1024, Max: 4096}, old: &old}
 	status = env.Status(w.out.Close("pv-chunk", w.run()))
 	return o.Bytes(), e.String(), status
 }
@@ -123,7 +124,7 @@ func (v *vault) keep(stream []byte) *snapshot {
 		v.t.Fatal(err)
 	}
 	defer w.Abort()
-	var check page.Checker
+	var check pages.Checker
 	var chunks []id.ID
 	var entries []*rec.Entry
 	root := sha256.New()
@@ -168,7 +169,7 @@ func (v *vault) keep(stream []byte) *snapshot {
 // page does what pv-seal does at a cut.
 func (v *vault) page(s *snapshot, w *cache.Writer, root io.Writer, chunks []id.ID, entries []*rec.Entry) {
 	v.t.Helper()
-	var refs page.Refs
+	var refs pages.Refs
 	small := map[id.ID]bool{}
 	for _, e := range entries {
 		if s.entries[e.Path] == nil {
@@ -196,18 +197,14 @@ func (v *vault) page(s *snapshot, w *cache.Writer, root io.Writer, chunks []id.I
 		}
 	}
 	enc := wire.NewWriter()
-	page.Encode(enc, entries)
+	pages.Encode(enc, entries)
 	if len(entries) > bounds.MaxEntries || len(refs.Bytes) > bounds.MaxRefs*id.Size || len(enc.Bytes()) > bounds.MaxBytes && len(entries) > 1 {
 		v.t.Fatalf("a page of %d entries, %d references, %d bytes", len(entries), len(refs.Bytes)/id.Size, len(enc.Bytes()))
 	}
 	_, _ = root.Write(refs.Bytes) // a hash takes all
 	_, _ = root.Write(enc.Bytes())
 	s.pages = append(s.pages, onePage{entries[0].Path, len(entries), len(small)})
-	var list []id.ID
-	for b := range slices.Chunk(refs.Bytes, id.Size) {
-		list = append(list, id.ID(b))
-	}
-	if err := w.Page(list, entries); err != nil {
+	if err := w.Page(refs.Bytes, entries); err != nil {
 		v.t.Fatal(err)
 	}
 }
