@@ -118,12 +118,11 @@ func (w *Writer) Page(refs []id.ID, entries []*rec.Entry) error {
 		return nil
 	}
 	w.start()
-	w.w.Array(2)
 	w.w.BinLen(len(refs) * id.Size)
 	for i := range refs {
 		w.w.Raw(refs[i][:])
 	}
-	w.w.Array(len(entries))
+	w.w.Uint(uint64(len(entries)))
 	prev := ""
 	for _, e := range entries {
 		encodeEntry(w.w, prev, e)

@@ -278,5 +278,8 @@ func (l *loop) keep(err error) error {
 
 func (l *loop) count() {
 	c := l.p.Count
+	if c.Adopted > 0 {
+		l.env.Log.Debug(fmt.Sprintf("%d packs of a run that was killed are listed now", c.Adopted))
+	}
 	l.env.Log.Debug(fmt.Sprintf("%d new blobs, %d bytes, in %d packs; %d blobs, %d bytes were there already", c.New, c.NewBytes, c.Packs, c.Had, c.HadBytes))
 }
