@@ -46,17 +46,12 @@ func CheckPath(p string) error {
 	if len(p) > MaxPath {
 		return fmt.Errorf("%w: %d bytes long", ErrPath, len(p))
 	}
-	depth, begin := 0, 0
-	for i := 0; i <= len(p); i++ {
-		if i < len(p) && p[i] != '/' {
-			if p[i] == 0 {
-				return fmt.Errorf("%w: %q has a NUL", ErrPath, p)
-			}
-			continue
-		}
-		name := p[begin:i]
-		begin = i + 1
-		depth++
+	if strings.IndexByte(p, 0) >= 0 {
+		return fmt.Errorf("%w: %q has a NUL", ErrPath, p)
+	}
+	for rest, depth, more := p, 1, true; more; depth++ {
+		var name string
+		name, rest, more = strings.Cut(rest, "/")
 		switch {
 		case name == "" || name == "." || name == "..":
 			return fmt.Errorf("%w: %q has a part %q", ErrPath, p, name)

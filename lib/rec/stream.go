@@ -363,14 +363,13 @@ type Writer struct {
 	err    error
 	closed bool
 	muted  bool
-	last   time.Time
 	stop   chan struct{}
 	off    int64
 }
 
 // NewWriter returns a Writer to w.
 func NewWriter(w io.Writer) *Writer {
-	return &Writer{w: bufio.NewWriterSize(w, 64<<10), enc: wire.NewWriter(), last: time.Now()}
+	return &Writer{w: bufio.NewWriterSize(w, 64<<10), enc: wire.NewWriter()}
 }
 
 // Offset returns the number of bytes written.
@@ -401,7 +400,6 @@ func (w *Writer) Write(v Record) error {
 	if payload != nil {
 		w.put(payload)
 	}
-	w.last = time.Now()
 	switch v.(type) {
 	case *End, *Fail:
 		w.closed = true
@@ -439,6 +437,7 @@ func (w *Writer) Tick(in *Reader, progress func() (files, bytes uint64)) {
 	go func(stop chan struct{}) {
 		t := time.NewTicker(TickEvery / 4)
 		defer t.Stop()
+		off, last := int64(-1), time.Now() // how far the stream had come, and when that was seen
 		for {
 			select {
 			case <-stop:
@@ -449,7 +448,10 @@ func (w *Writer) Tick(in *Reader, progress func() (files, bytes uint64)) {
 				continue
 			}
 			w.mu.Lock()
-			quiet := !w.closed && w.err == nil && time.Since(w.last) >= TickEvery
+			if w.off != off {
+				off, last = w.off, time.Now()
+			}
+			quiet := !w.closed && w.err == nil && time.Since(last) >= TickEvery
 			w.mu.Unlock()
 			if quiet {
 				_ = w.Pulse(progress()) // the error stays in w

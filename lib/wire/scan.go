@@ -41,6 +41,87 @@ func (s *Scanner) Peek(n int) []byte {
 // too deeply, ErrType for extension types. Memory is bought as bytes arrive,
 // never on the word of a length alone.
 func (s *Scanner) Next(buf []byte, limit int) ([]byte, error) {
+	if s.r.Buffered() == 0 {
+		_, _ = s.r.Peek(1) // what it fails with, reading does too
+	}
+	ahead, _ := s.r.Peek(s.r.Buffered())
+	if n := whole(ahead, limit); n > 0 && n <= max(short, cap(buf)-len(buf)) {
+		buf = append(buf, ahead[:n]...)
+		s.off += int64(n)
+		_, err := s.r.Discard(n)
+		return buf, err
+	}
+	return s.next(buf, limit)
+}
+
+// short values are copied at once; longer ones go to where Grow wants them.
+const short = 4 << 10
+
+// whole returns the length of the value that b begins with; 0 if it is not whole,
+// or not one that Next accepts. Most values are short and come many at a time.
+func whole(b []byte, limit int) int {
+	if len(b) > limit {
+		b = b[:limit]
+	}
+	var stack [MaxDepth + 1]uint64
+	depth := 0
+	stack[0] = 1
+	for at := 0; ; {
+		for stack[depth] == 0 {
+			if depth == 0 {
+				return at
+			}
+			depth--
+		}
+		stack[depth]--
+		if at >= len(b) {
+			return 0
+		}
+		s := &shapes[b[at]]
+		at++
+		payload, children := uint64(s.payload), uint64(s.children)
+		if s.size > 0 {
+			if len(b)-at < int(s.size) {
+				return 0
+			}
+			var n uint64
+			for _, d := range b[at : at+int(s.size)] {
+				n = n<<8 | uint64(d)
+			}
+			at += int(s.size)
+			payload *= n
+			children *= n
+		}
+		if s.bad || payload > uint64(len(b)-at) {
+			return 0
+		}
+		at += int(payload)
+		if children > 0 {
+			if depth == MaxDepth || children > uint64(len(b)) {
+				return 0
+			}
+			depth++
+			stack[depth] = children
+		}
+	}
+}
+
+// A form is what shape says of a code.
+type form struct {
+	size, payload, children uint8
+	bad                     bool
+}
+
+var shapes = func() (all [256]form) {
+	for c := range all {
+		size, payload, children, err := shape(byte(c))
+		all[c] = form{uint8(size), uint8(payload), uint8(children), err != nil}
+	}
+	return all
+}()
+
+// next is Next for a value that has not arrived whole, or is wrong.
+func (s *Scanner) next(buf []byte, limit int) ([]byte, error) {
 	start := len(buf)
 	// open counts the values still to come; a map of n pairs brings 2n. The
 	// stack of counts gives the depth.
