@@ -225,7 +225,7 @@ func save(env *tool.Env, k *key.Key, path string) error {
 	if err != nil {
 		return err
 	}
-	env.Notice("wrote %v to %q", k, path)
+	env.Notice("wrote %s to %q", k.String(), path)
 	if k.Kind() == key.Master {
 		env.Notice("keep a copy of it offline: without it, or a read key, no backup can be restored")
 	}
