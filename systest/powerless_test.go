@@ -82,13 +82,14 @@ func TestPowerless(t *testing.T) {
 }
 
 // traced backs src up and restores it without power, below free; it returns the
-// system calls that could need any.
+// system calls that could need any. It is root who traces: nobody else sees into
+// the memory of a tool that holds a key.
 func (b *bench) traced(run string) (calls, stderr string, status int) {
 	b.Helper()
 	b.ok("rm -rf repo && pv-backup -r repo -k write.key src >id && pv-get repo $(cat id) >stream && chmod 644 stream")
 	_, stderr, status = b.sh(fmt.Sprintf(`PATH=$PATH GOMAXPROCS=%d; export GOMAXPROCS; umask 022
-		%s strace -f -qq -s 64 -e trace=mknod,mknodat,chown,fchown,lchown,fchownat,chmod,fchmod,fchmodat,?fchmodat2,setxattr,lsetxattr,fsetxattr,?setxattrat,mount,setuid,setgid,capset \
-			-o free/calls pv-unpack -k read.key --snapshot $(cat id) free/out <stream`, threads, run))
+		strace -f -qq -s 64 -e trace=mknod,mknodat,chown,fchown,lchown,fchownat,chmod,fchmod,fchmodat,?fchmodat2,setxattr,lsetxattr,fsetxattr,?setxattrat,mount,setuid,setgid,capset \
+			-o free/calls %s pv-unpack -k read.key --snapshot $(cat id) free/out <stream`, threads, run))
 	text, err := os.ReadFile(b.path("free/calls"))
 	if err != nil {
 		b.Fatalf("%v\n%s", err, stderr)

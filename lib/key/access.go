@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/hpke"
+	"fmt"
 )
 
 // Kind returns what k was made for.
@@ -92,3 +93,9 @@ func (c Cutter) Page() Secret { return derive(c.cut.Bytes(), "page") }
 // Cache returns the key of the HMAC that vouches for change caches
 // (docs/format/cache.md).
 func (c Cutter) Cache() Secret { return derive(c.cut.Bytes(), "cache") }
+
+// Format implements fmt.Formatter for every verb, as that of Secret.
+func (c Cutter) Format(f fmt.State, verb rune) { c.cut.Format(f, verb) }
+
+// MarshalText implements encoding.TextMarshaler, as that of Secret.
+func (c Cutter) MarshalText() ([]byte, error) { return c.cut.MarshalText() }

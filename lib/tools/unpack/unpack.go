@@ -36,6 +36,9 @@ each snapshot.
   --snapshot ID  accept no other snapshot than this one
   --partial      also take a checkpoint of a run that did not end: it holds the tree
                  up to some path, and the rest is not in it
+  --revoked FILE    refuse what the writers in FILE made: their public keys, a line
+                    each (may be repeated); KEY.revoked, if there is one, always counts
+  --allow-revoked   refuse it not
   -l             lists for people: long, in columns
   --pick NAME    print only the id of the snapshot that NAME means: "latest", a
                  label (the newest of that label), an id or the beginning of one
@@ -97,6 +100,7 @@ type options struct {
 	// A checkpoint will do.
 	partial bool
 
+	trust  trust
 	choice choice
 	from   from
 	place  placing
@@ -150,6 +154,7 @@ func parse(env *tool.Env) (o options, err error) {
 	want := fs.String("snapshot", "", "")
 	fs.StringVar(&o.pick, "pick", "", "")
 	fs.BoolVar(&o.partial, "partial", false, "")
+	o.trust.flags(fs)
 	o.choice.flags(fs)
 	o.from.flags(fs)
 	o.place.flags(fs)
@@ -179,6 +184,8 @@ func parse(env *tool.Env) (o options, err error) {
 		return o, tool.Usagef("one of DIR, %s is needed", flagNames())
 	case o.key == "" && o.mode.flag != "snapshots":
 		return o, tool.Usagef("a key is needed: -k KEY")
+	case o.key == "" && len(o.trust.files) > 0:
+		return o, tool.Usagef("--revoked needs a key: -k KEY: without one nobody knows who made a snapshot")
 	case o.pick != "" && o.mode.flag != "snapshots":
 		return o, tool.Usagef("--pick goes with --snapshots")
 	case o.partial && (o.mode.flag == "snapshots" || o.mode.flag == "stream"):
@@ -244,6 +251,13 @@ func Run(env *tool.Env) error {
 	if err != nil {
 		return fmt.Errorf("key file %q: %w", o.key, err)
 	}
+	revoked, err := o.trust.load(env, o.key)
+	if err != nil {
+		return err
+	}
+	if !o.trust.allow {
+		open.Refuse(revoked)
+	}
 	if !o.mode.meta && !o.place.dry && !k.CanReadData() {
 		return fmt.Errorf("key file %q: a %s key cannot open file contents: a read or master key is needed", o.key, k.Kind())
 	}
@@ -251,7 +265,7 @@ func Run(env *tool.Env) error {
 	if in == nil {
 		src = driven{env, o.from, open}
 	}
-	err = o.mode.run(env, o, src, base{env: env, told: !o.want.IsZero(), choose: choose})
+	err = o.mode.run(env, o, src, base{env: env, told: !o.want.IsZero(), revoked: revoked, choose: choose})
 	if err == nil {
 		choose.end()
 	}
@@ -281,16 +295,20 @@ func explain(err error) error {
 	if errors.Is(err, walk.ErrPartial) {
 		return &tool.Hint{Err: err, Text: "--partial takes it as far as it goes"}
 	}
+	if errors.Is(err, box.ErrRevoked) {
+		return &tool.Hint{Err: err, Text: "if you know that it was there before the key was lost, --allow-revoked takes it"}
+	}
 	return err
 }
 
 // base is what all sinks have in common: they say whose snapshot comes, and
 // name what cannot be had.
 type base struct {
-	env  *tool.Env
-	told bool // the user named the snapshot
-	id   id.ID
-	snap *snap.Snapshot
+	env     *tool.Env
+	told    bool         // the user named the snapshot
+	revoked *key.Revoked // they come here only if they are allowed
+	id      id.ID
+	snap    *snap.Snapshot
 
 	choose *chooser
 }
@@ -299,6 +317,9 @@ func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
 	b.id, b.snap = i, s
 	b.choose.begin(s)
 	text := fmt.Sprintf("snapshot %s by writer %q, host %q, at %s", i, s.WriterName, s.Host, stamp(s.Time))
+	if where, ok := b.revoked.Find(s.WriterKey); ok {
+		b.env.Say("%s: its writer, key %x, has been revoked (%s), which --allow-revoked overrules", text, s.WriterKey, where)
+	}
 	if s.Partial {
 		b.env.Notice("%s: PARTIAL: a checkpoint of a run that did not end, not a whole snapshot", text)
 	} else if b.told {
