@@ -43,11 +43,15 @@ func whole(b []byte) bool {
 // file that takes the old one's place. A change of mode ends each: whoever has read
 // a mixture will find another ctime.
 func writer(path string, file, size int, stop chan struct{}) error {
+	pause := 2500
+	if file%8 >= 3 {
+		pause = 30_000
+	}
 	for n := 1; ; n++ {
 		select {
 		case <-stop:
 			return nil
-		case <-time.After(time.Duration(rand.IntN(2500)) * time.Millisecond):
+		case <-time.After(time.Duration(rand.IntN(pause)) * time.Millisecond):
 		}
 		b := version(file, n, size)
 		if file%4 == 0 {
