@@ -272,18 +272,18 @@ def paper_check(i, group):
 def paper(master):
     body = base64.b32encode(master + sha256(b"preserve/v1/paper\0" + master)[:8]).decode()
     groups = [body[i : i + 4] for i in range(0, 64, 4)]
-    return "PV1 " + " ".join(g + paper_check(i, g) for i, g in enumerate(groups))
+    return ["PV1", *(g + paper_check(i, g) for i, g in enumerate(groups))]
 
 
 def from_paper(text):
     """The master key's 32 bytes."""
-    s = "".join(text.upper().split())
-    must(s.startswith("PV1"), "ErrNotKey", "paper begins with PV1")
-    s = s[3:]
-    must(len(s) == 80 and all(c in BASE32 for c in s), "ErrLength", "not 16 groups of five")
-    groups = [s[i : i + 5] for i in range(0, 80, 5)]
+    groups = text.upper().split()
+    if groups[:1] == ["PV1"]:
+        del groups[0]
+    must(len(groups) == 16, "ErrNotPaper", "not 16 groups")
     for i, g in enumerate(groups):
-        must(paper_check(i, g[:4]) == g[4], "ErrGroup", f"group {i + 1}")
+        fits = len(g) == 5 and all(c in BASE32 for c in g) and paper_check(i, g[:4]) == g[4]
+        must(fits, "ErrGroup", f"group {i + 1}")
     body = base64.b32decode("".join(g[:4] for g in groups))
-    must(sha256(b"preserve/v1/paper\0" + body[:32])[:8] == body[32:], "ErrChecksum", "of the paper")
+    must(sha256(b"preserve/v1/paper\0" + body[:32])[:8] == body[32:], "ErrPaper", "the checksum")
     return body[:32]

@@ -98,6 +98,10 @@ def parse_snapshot(b):
     return s
 
 
+def key_of(e):
+    return path_key(e["path"]), e.get("off", 0)
+
+
 class Tree:
     """The rules of a tree, over all entries of all pages in order."""
 
@@ -109,7 +113,7 @@ class Tree:
 
     def add(self, e, blob_size=None):
         """blob_size says how long the plaintext of a reference is, if that is known."""
-        key = (path_key(e["path"]), e.get("off", 0))
+        key = key_of(e)
         must(self.last is None or key > self.last, "order", repr(e["path"]))
         length = self.extents(e, blob_size)
         if e.get("off"):
