@@ -4,7 +4,7 @@ from bisect import bisect_left
 
 from keys import sha256
 from msgpack_strict import Map, Reader, encode
-from records import Stream, blob_crc, crc32c
+from records import Stream, array, blob_crc, crc32c
 from refused import Refused, must
 
 ROW = 48
@@ -47,7 +47,7 @@ def parse_config(b):
     c = dict(pairs)
     damaged(isinstance(c["repository"], bytes) and len(c["repository"]) == 16, "repository")
     damaged(isinstance(c["reclaim"], str) and len(c["reclaim"]) <= 64, "reclaim")
-    damaged(isinstance(c["needs"], list) and len(c["needs"]) <= 64, "needs")
+    array(c["needs"], most=64)
     damaged(all(isinstance(n, str) and len(n) <= 64 for n in c["needs"]), "needs")
     must(c["reclaim"] == "lock" and not c["needs"], "newer", "a feature")
     return c["repository"]

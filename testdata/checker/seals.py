@@ -66,6 +66,7 @@ def open_blob(key, session, ident, kind, refs, sealed):
     """The plaintext of a blob, and what was inside its seal."""
     refs_fit(kind, refs)
     must(session is not None, "ErrNoSession")
+    must(("meta" if kind else "data") in session.secrets, "ErrNeedsKey", "a list key opens no data")
     must(len(sealed) >= 12 + 16 + 5, "ErrSealed", "too short")
     must(len(sealed) <= 28 + padded(5 + limit(kind)), "ErrLimit", "the sealed form")
     try:
