@@ -20,6 +20,9 @@ type finding struct {
 const (
 	farOut    = 5.0
 	farOutEnt = 3.719 // p below 1e-4 or above 1-1e-4
+
+	// The largest of 65536 counts is 4 to 5 deviations out.
+	farOutOfMany = 8.0
 )
 
 func deviation(test string, z float64) finding {
@@ -48,7 +51,7 @@ func normal(x, freedom float64) float64 {
 
 // battery asks all tests. The order is that of the report.
 func battery(s sample, dir string) ([]finding, error) {
-	found := slices.Concat(bytesAndBits(s.all), []finding{pairs(s.all)}, correlation(s.all), positions(s),
+	found := slices.Concat(bytesAndBits(s.all), pairs(s.all), correlation(s.all), positions(s),
 		[]finding{nonces(s), blocks(s)})
 	others, err := outside(s.all, dir)
 	return append(found, others...), err
@@ -84,12 +87,17 @@ func bytesAndBits(b []byte) []finding {
 		deviation("bits, runs", runs/(2*math.Sqrt(8*n)*share*(1-share))))
 }
 
-func pairs(b []byte) finding {
+func pairs(b []byte) []finding {
 	counts := make([]uint64, 1<<16)
+	mean := float64(len(b)/2) / float64(len(counts))
 	for ; len(b) >= 2; b = b[2:] {
 		counts[binary.LittleEndian.Uint16(b)]++
 	}
-	return deviation("pairs of bytes, chi-square", chiSquare(counts))
+	most := (float64(slices.Max(counts)) - mean) / math.Sqrt(mean)
+	return []finding{
+		deviation("pairs of bytes, chi-square", chiSquare(counts)),
+		{"pairs of bytes, the most frequent", fmt.Sprintf("%+.2f sd", most), !(most <= farOutOfMany)},
+	}
 }
 
 func correlation(b []byte) []finding {

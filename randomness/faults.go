@@ -25,7 +25,7 @@ type planter struct {
 }
 
 // How much of it is enough for each fault to be seen.
-const plantSize = 16 * mb
+const plantSize = 8 * mb
 
 var faults = []fault{
 	{"a magic number every 64 KiB", every(64<<10, func(b []byte, _ int) { copy(b, "\x28\xb5\x2f\xfd") })},
@@ -164,7 +164,7 @@ func ecb(key, plain []byte) []byte {
 // of the same plaintexts: zstd's frames of text and counters, and small blobs.
 func newPlanter(real sample) (*planter, error) {
 	p := &planter{real: real}
-	for i := range 30_000 {
+	for i := range 20_000 {
 		p.inside = append(p.inside, inside(0, smallPlain(0, i)))
 	}
 	size := 0

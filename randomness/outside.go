@@ -34,7 +34,7 @@ func outside(b []byte, dir string) ([]finding, error) {
 		args []string
 	}{
 		{"zstd -3 --long=27", b, []string{"zstd", "-q", "-3", "--long=27", "-c"}},
-		{"xz -1, 8 MB", b[:min(len(b), 8*mb)], []string{"xz", "-1", "-T1", "-c"}},
+		{"xz -1, 2 MB", b[:min(len(b), 2*mb)], []string{"xz", "-1", "-T1", "-c"}},
 	} {
 		cmd := exec.Command(c.args[0], c.args[1:]...)
 		cmd.Stdin = bytes.NewReader(c.b)
