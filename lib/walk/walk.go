@@ -196,6 +196,8 @@ func (w *walker) run() error {
 			err = w.told(w.sink.End(v))
 		case *rec.Stored, *rec.Toc:
 			err = fmt.Errorf("%w: a record of a pack", ErrUnexpected)
+		case *rec.Checkpoint:
+			err = fmt.Errorf("%w: a checkpoint", ErrUnexpected)
 		}
 		if w.refused != nil {
 			return w.refused
