@@ -238,7 +238,7 @@ def entry_table(at_rest):
 
 TABLES = {
     "chunk": [("n", number(65535), True), ("data", binary(1, 8 * MIB), True)],
-    "cut": [],
+    "cut": [("keep", number(65536), False)],
     "names": [("users", names, True), ("groups", names, True)],
     "session": [("data", exactly(2349), True)],
     "blob": [
@@ -252,6 +252,7 @@ TABLES = {
     ],
     "stored": [("id", ident, True), ("received", time, True), ("as", word, True)],
     "missing": [("id", ident, True)],
+    "checkpoint": [("id", ident, True)],
     "toc": [("rows", binary(0, 20 * MIB), True)],
     "tick": [("files", U64, True), ("bytes", U64, True)],
     "note": [("tool", utf8, True), ("text", utf8, True)],
@@ -264,6 +265,7 @@ TABLES = {
         ("warned", list_of(utf8, 100), True),
         ("users", names, True),
         ("groups", names, True),
+        ("unchanged", ident, False),
     ],
     "entry": entry_table(False),
 }
@@ -271,7 +273,7 @@ ALL = {"tick", "note", "end", "fail"}
 IN = {
     "tree": ALL | {"entry", "names"},
     "content": ALL | {"entry", "names", "chunk", "cut"},
-    "sealed": ALL | {"session", "blob", "stored", "missing", "toc"},
+    "sealed": ALL | {"session", "blob", "stored", "missing", "checkpoint", "toc"},
 }
 LIMITS = {"entry": 2 * MIB, "chunk": 21 * MIB, "blob": 21 * MIB, "toc": 21 * MIB}
 
@@ -376,12 +378,15 @@ class Stream:
         r = Reader(self.b, short="cut")
         must(self.b, "empty")
         t, fields, form = self.head(r)
+        base = fields.get("base", [])
         yield t, fields, 0, r.at, form
         while t not in ("end", "fail"):
             begin = r.at
             must(begin < len(self.b), "cut", "no end record")
             t, fields, form = self.record(r)
             self.check(begin, r.at, t, form)
+            unchanged = t == "end" and fields.get("unchanged")
+            must(not unchanged or self.kind == "sealed" and unchanged in base, "not valid", "unchanged")
             yield t, fields, begin, r.at, form
         must(t != "fail", "fail")
         must(r.at == len(self.b), "after")
