@@ -4,8 +4,9 @@ from bisect import bisect_left
 
 from keys import sha256
 from msgpack_strict import Map, Reader, encode
-from records import Stream, array, blob_crc, crc32c
+from records import array, blob_crc, crc32c
 from refused import Refused, must
+from streams import Stream
 
 ROW = 48
 

@@ -10,8 +10,8 @@ import objects
 import seals
 import trees
 from msgpack_strict import to_bytes
-from records import Stream
 from refused import Refused, must
+from streams import Stream
 
 SESSIONS = {}  # the good ones, by sid: blobs.txt is sealed under them
 MASTER = keys.Key(0, keys.key_id(bytes(range(32))), "", [("master", bytes(range(32)))])
