@@ -25,7 +25,7 @@ from refused import Refused  # noqa: E402
 
 
 def passphrase(args):
-    if args[:1] == ["--passphrase"]:
+    if args[:1] == ["--passphrase"] and len(args) > 1:
         return restore.contents(args[1]), args[2:]
     return None, args
 
@@ -47,7 +47,7 @@ def run(args):
         for line in vectors.check_all(args[1]):
             print(line)
         return 0
-    if args[:1] == ["--flips"] and len(args) == 5:
+    if args[:1] == ["--flips"] and len(args) == 5 and args[1].isdigit():
         for line in flips.check_all(int(args[1]), args[2], load(args[3], phrase), args[4]):
             print(line)
         return 0

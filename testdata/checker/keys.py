@@ -227,13 +227,10 @@ def white(c):
 
 
 def typed(passphrase):
-    """The passphrase that is meant, bytes of UTF-8 or not."""
+    """The passphrase that is meant, bytes of UTF-8 or not: one space for white space."""
     s = passphrase.decode("utf-8", "surrogateescape")
-    return " ".join("".join(" " if white(c) else c for c in s).split(" ")).encode("utf-8", "surrogateescape")
-
-
-def one_space(passphrase):
-    return b" ".join(w for w in typed(passphrase).split(b" ") if w)
+    words = "".join(" " if white(c) else c for c in s).split(" ")
+    return " ".join(w for w in words if w).encode("utf-8", "surrogateescape")
 
 
 def unwrap_body(b, passphrase):
@@ -245,7 +242,7 @@ def unwrap_body(b, passphrase):
     must(1 <= t <= 65536 and 1 <= p <= 16 and 8 * p <= m <= 1 << 21, "ErrCost")
     w, ct = b[:77], b[77:]
     a = low_level.hash_secret_raw(
-        one_space(passphrase), w[13:45], time_cost=t, memory_cost=m, parallelism=p, hash_len=64,
+        typed(passphrase), w[13:45], time_cost=t, memory_cost=m, parallelism=p, hash_len=64,
         type=low_level.Type.ID, version=0x13,
     )  # fmt: skip
     must(hmac.compare_digest(a[32:], w[45:]), "ErrPassphrase")

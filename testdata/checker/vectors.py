@@ -88,6 +88,8 @@ def check_keys(c):
         must(mlkem.is_public_key(c[half + ".pk"][:1184]), "ErrField")
     equal(keys.kdf(f["cut"], "group"), c["group cut"], "group")
     equal(keys.kdf(f["cut"], "page"), c["page cut"], "page")
+    if "cache cut" in c:
+        equal(keys.kdf(f["cut"], "cache"), c["cache cut"], "cache")
     gear = keys.expand(keys.mac(bytes(32), f["cut"]), b"preserve/v1/gear", 2064)
     equal(gear[:64], c["gear[:64]"], "gear")
     equal(keys.sha256(gear), c["H(gear[:2064])"], "H(gear)")
