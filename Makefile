@@ -5,9 +5,9 @@ export SRC
 export CGO_ENABLED = 0
 PREFIX = /usr/local
 FUZZTIME = 10s
-SHELLS = $(wildcard scripts/pv-* .ci/*) testdata/treedump
+SHELLS = $(wildcard scripts/pv-* .ci/*) testdata/treedump randomness/dieharder
 
-.PHONY: all test check race fuzz bench system fidelity backup install clean
+.PHONY: all test check race fuzz bench system randomness dieharder fidelity backup install clean
 
 all:
 	go build -trimpath -o bin/ ./cmd/...
@@ -38,6 +38,16 @@ bench: all
 # Real sshd, full disks, a large real tree; needs root for all of it.
 system: all
 	.ci/test -tags system -count=1 -timeout 25m ./systest
+
+# Does what is sealed look like noise? 100 MB of it, and planted faults that must be found.
+randomness: all
+	go run ./randomness
+
+# The same of 1 GiB by dieharder: half an hour, 3 GB below $TMPDIR. See docs/randomness.md.
+dieharder: all
+	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
+	go run ./randomness -size 1100 -extract "$$dir/sealed" && \
+	truncate -s 1073741824 "$$dir/sealed" && randomness/dieharder "$$dir/sealed"
 
 # The table of docs/fidelity.md, with what restic, borg and tar give: root, 15 minutes.
 fidelity: all

@@ -157,7 +157,7 @@ func TestImportOrder(t *testing.T) {
 		case under(pkg, "cmd"):
 			own := strings.TrimPrefix(path.Base(pkg), "pv-")
 			may = []string{"tool", "tools/" + own}
-		case pkg == "bench", pkg == "systest": // they run the programs, and import none of ours
+		case pkg == "bench", pkg == "randomness", pkg == "systest": // they run the programs, and import none of ours
 			may = []string{sys}
 		case !isLib || !known:
 			t.Errorf("%s has no line in the table of allowed imports", pkg)
