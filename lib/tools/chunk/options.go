@@ -109,7 +109,7 @@ func (o *cacheOptions) open(env *tool.Env, k *key.Key, head *rec.Head, src *tree
 			}
 			s.close()
 		}
-		env.Notice("cache of snapshot %s is not used: %s", i, err)
+		env.Notice("a cache is not used: %s", err)
 	}
 	slices.Reverse(c.list) // the newest stands last on the command line
 	return c
