@@ -90,6 +90,7 @@ func Run(env *tool.Env) error {
 	}
 	if err == nil {
 		err = old.load()
+		defer old.close()
 	}
 	if err == nil {
 		err = j.run()
