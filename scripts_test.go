@@ -46,7 +46,9 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			e.Vars = append(e.Vars, "SCRIPTS="+bin, "PYTHON="+python, "LC_ALL=C", "TZ=UTC", "TMPDIR="+filepath.Join(e.WorkDir, ".tmp"))
+			e.Vars = append(e.Vars, "SCRIPTS="+bin, "PYTHON="+python, "LC_ALL=C", "TZ=UTC", "TMPDIR="+filepath.Join(e.WorkDir, ".tmp"),
+				// What the scripts remember lies below the home.
+				"HOME="+filepath.Join(e.WorkDir, ".home"), "XDG_CACHE_HOME=", "XDG_CONFIG_HOME=", "XDG_DATA_HOME=")
 			for i, v := range e.Vars {
 				if p, ok := strings.CutPrefix(v, "PATH="); ok {
 					e.Vars[i] = "PATH=" + bin + ":" + p
