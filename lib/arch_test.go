@@ -60,7 +60,7 @@ var allowed = []struct {
 
 	// Verbs: the tools. Only they combine nouns, and none imports another.
 	{5, "tools/scan", []string{"pattern", "rec", "tarball", "tool", "tree"}},
-	{5, "tools/chunk", []string{"bounds", "cdc", "key", "par", "rec", "spool", "tool", "tree"}},
+	{5, "tools/chunk", []string{"bounds", "cache", "cdc", "id", "ids", "key", "par", "rec", "spool", "tool", "tree"}},
 	{5, "tools/seal", []string{"bounds", "box", "cache", "id", "ids", "key", "page", "par", "rec", "snap", "tool", "wire"}},
 	{5, "tools/put", []string{"id", "rec", "store", "tool"}},
 	{5, "tools/get", []string{"id", "rec", "store", "tool"}},
