@@ -63,7 +63,7 @@ var allowed = []struct {
 	{5, "tools/chunk", []string{"bounds", "cache", "cdc", "id", "ids", "key", "par", "rec", "spool", "tool", "tree"}},
 	{5, "tools/seal", []string{"bounds", "box", "cache", "id", "ids", "key", "page", "par", "rec", "snap", "tool", "wire"}},
 	{5, "tools/put", []string{"id", "rec", "store", "tool"}},
-	{5, "tools/get", []string{"id", "rec", "store", "tool"}},
+	{5, "tools/get", []string{"id", "ids", "rec", "store", "tool"}},
 	{5, "tools/unpack", []string{"acl", "box", "id", "key", "page", "par", "pattern", "rec", "snap", "spool", "tarball", "tool", "tree", "walk"}},
 	{5, "tools/key", []string{"key", "tool"}},
 	{5, "tools/json", []string{"rec", "tool", "wire"}},

@@ -108,7 +108,7 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.checkPacks(v)
+	r.checkPacks(v, "what they held is stored again where it comes again, and older snapshots may lack it")
 	p := &Put{
 		r: r, view: v, o: o,
 		base:     base,

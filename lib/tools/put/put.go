@@ -46,7 +46,8 @@ const maxLabel = 255
 func Run(env *tool.Env) error {
 	fs := env.Flags()
 	label := fs.String("as", "", "")
-	stall := fs.Duration("stall", 15*time.Minute, "")
+	stall := 15 * time.Minute
+	fs.Func("stall", "", func(s string) (err error) { stall, err = tool.ParseDuration(s); return err })
 	quota := fs.String("max-bytes", "", "")
 	keyName := fs.String("key", "", "")
 	words, err := env.Parse(fs, usage)
@@ -56,7 +57,7 @@ func Run(env *tool.Env) error {
 	switch {
 	case len(words) != 1 || words[0] == "":
 		return tool.Usagef("give one repository")
-	case *stall <= 0:
+	case stall <= 0:
 		return tool.Usagef("--stall must be more than nothing")
 	case len(*label) > maxLabel || strings.ContainsFunc(*label, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
 		return tool.Usagef("--as takes at most %d bytes of text without control characters", maxLabel)
@@ -75,7 +76,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	r := rec.NewReader(in, rec.Sealed)
-	r.SetStall(*stall)
+	r.SetStall(stall)
 	h, err := r.Head()
 	if err != nil {
 		return err
