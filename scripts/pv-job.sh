@@ -158,13 +158,14 @@ same() {
 
 # choose N…: what the run of these targets can rest on, in $base: the newest snapshot
 # that all of them have, or else that the first has which has any; and the last
-# checkpoint of a run that did not succeed. $set is the targets that have it, $rest the
+# checkpoint of a run that did not succeed. Without a snapshot it is two checkpoints,
+# since those of one run are equally old. $set is the targets that have it, $rest the
 # others.
 choose() {
 	cached | sed -n '1!G;h;$p' >"$work/caches"
-	base=$(newest .ids "$@")
+	base=$(newest .ids 1 "$@")
 	for n; do
-		[ -n "$base" ] || base=$(newest .ids "$n")
+		[ -n "$base" ] || base=$(newest .ids 1 "$n")
 	done
 	set='' rest=''
 	for n; do
@@ -177,17 +178,17 @@ choose() {
 	set=${set# }
 	if [ -n "$broken" ]; then
 		# shellcheck disable=SC2086
-		checkpoint=$(newest '' $set)
+		checkpoint=$(newest '' "$((2 - ${#base} / 64))" $set)
 		base=$base${checkpoint:+${base:+,}$checkpoint}
 	fi
 }
 
-# newest SUFFIX N…: the newest of $work/caches that all these targets have: of whole
-# snapshots, or if SUFFIX is empty of the others.
+# newest SUFFIX COUNT N…: the newest of $work/caches that all these targets have, at most
+# COUNT, with commas: of whole snapshots, or if SUFFIX is empty of those since.
 newest() {
-	suffix=$1
-	shift
-	while read -r id; do
+	suffix=$1 more=$2 found=''
+	shift 2
+	while [ "$more" -gt 0 ] && read -r id; do
 		if [ -n "$suffix" ]; then
 			[ -e "$job/$id$suffix" ] || continue
 		else
@@ -196,9 +197,9 @@ newest() {
 		for n; do
 			grep -q -x "$id" "$work/has.$n" || continue 2
 		done
-		echo "$id"
-		break
+		found=$id${found:+,}$found more=$((more - 1))
 	done <"$work/caches"
+	printf %s "$found"
 }
 
 # begin_run: mark that a run is under way. $broken says whether one before has not
