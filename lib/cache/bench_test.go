@@ -12,8 +12,8 @@ import (
 
 const perPage = 256
 
-// tree returns n entries as a home directory has them, in pages.
-func tree(n int) (ps []page) {
+// home returns n entries as a home directory has them, in pages.
+func home(n int) (ps []page) {
 	for k := 0; k < n; k += perPage {
 		p := page{refs: []id.ID{nth(k), nth(k + 1)}, entries: []*rec.Entry{}}
 		for j := k; j < min(n, k+perPage); j++ {
@@ -30,7 +30,7 @@ func tree(n int) (ps []page) {
 // One operation is an entry.
 func BenchmarkWrite(b *testing.B) {
 	const n = 70_000
-	ps := tree(n)
+	ps := home(n)
 	b.ReportAllocs()
 	for done := 0; done < b.N; done += n {
 		w := create(b, filepath.Join(b.TempDir(), "c"))
@@ -44,7 +44,7 @@ func BenchmarkRead(b *testing.B) {
 	const n = 70_000
 	dir := filepath.Join(b.TempDir(), "c")
 	w := create(b, dir)
-	write(b, w, tree(n)...)
+	write(b, w, home(n)...)
 	if err := w.Finish(nth(1), nth(2), nil); err != nil {
 		b.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func BenchmarkHas(b *testing.B) {
 	}
 	dir := filepath.Join(b.TempDir(), "c")
 	w := create(b, dir)
-	write(b, w, tree(1)...)
+	write(b, w, home(1)...)
 	if err := w.Finish(nth(1), nth(2), listOf(b, list...)); err != nil {
 		b.Fatal(err)
 	}

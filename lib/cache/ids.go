@@ -139,7 +139,7 @@ func writeIDs(to io.Writer, secret key.Secret, h *idsHeader, reached *ids.List) 
 // IDs are the blobs that a snapshot reaches: data and metadata, the snapshot
 // itself not. It may be used by many goroutines.
 type IDs struct {
-	file   *os.File
+	file   file
 	name   string
 	random [randomSize]byte
 	head   idsHeader

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"preserve/lib/id"
@@ -17,7 +16,7 @@ import (
 // A Reader reads the cache of one snapshot. It is not safe for concurrent use,
 // but it and its Forks may be used by a goroutine each.
 type Reader struct {
-	file     *os.File
+	file     file
 	name     string // for messages
 	size     int64
 	snapshot id.ID
@@ -37,6 +36,12 @@ type Reader struct {
 	read    uint64 // entries
 	room    []rec.Entry
 	err     error
+}
+
+// A file is where a cache is read from.
+type file interface {
+	io.ReaderAt
+	io.Closer
 }
 
 // Open opens the cache of a snapshot in dir, if it was written under secret for

@@ -30,8 +30,8 @@ type shelf struct {
 	near, far rec.Time   // see trust.cutoffs
 }
 
-// errPieces is a large file in a cache whose pieces do not make one file.
-var errPieces = errors.New("pieces of a file that do not follow each other")
+// errTorn is a large file in a cache whose pieces do not make one file.
+var errTorn = errors.New("pieces of a file that do not follow each other")
 
 // vouch reports whether a cache stands for what the scan found. Then e gets from it
 // what a reading would have given: attributes, flags, content by id. If e has More
@@ -141,7 +141,7 @@ func follows(p, q *rec.Entry) bool {
 func (s *shelf) piece(p *rec.Entry) (*rec.Entry, error) {
 	err := s.advance()
 	if err == nil && (s.next == nil || !follows(p, s.next)) {
-		err = errPieces
+		err = errTorn
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cache of snapshot %s: %s: it was whole a moment ago: %w", s.name, rec.Quote(p.Path), err)

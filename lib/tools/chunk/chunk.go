@@ -17,6 +17,7 @@ package chunk
 import (
 	"fmt"
 	"io"
+	"time"
 
 	"preserve/lib/cdc"
 	"preserve/lib/key"
@@ -25,7 +26,7 @@ import (
 	"preserve/lib/tree"
 )
 
-const usage = `usage: pv-chunk -k KEY | --plain <tree >content
+const usage = `usage: pv-chunk -k KEY | --plain [--settle D] <tree >content
        pv-chunk -k KEY | --plain <content >content
 
 Reads the files that a tree stream from pv-scan names and writes a content
@@ -55,6 +56,7 @@ func Run(env *tool.Env) error {
 	noFiles := fs.Bool("no-files", false, "")
 	var old cacheOptions
 	old.flags(fs)
+	settle := tool.Duration(fs, "settle", time.Second)
 	words, err := env.Parse(fs, usage)
 	switch {
 	case err != nil:
@@ -78,7 +80,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	out := rec.NewWriter(stdout)
-	j := &work{env: env, in: stdin, out: out, noFiles: *noFiles, old: &old}
+	j := &work{env: env, in: stdin, out: out, params: cdc.Default, noFiles: *noFiles, settle: *settle, old: &old}
 	if !*uncut {
 		err = j.load(*keyFile)
 	}
@@ -96,8 +98,10 @@ type work struct {
 	env     *tool.Env
 	in      io.Reader
 	out     *rec.Writer
-	key     *key.Key // nil for an uncut stream
+	key     *key.Key   // nil for an uncut stream
+	params  cdc.Params // under a key
 	noFiles bool
+	settle  time.Duration
 	old     *cacheOptions
 }
 
@@ -123,7 +127,7 @@ func (w *work) rules(roots []string) (*rules, error) {
 		return plain(), nil
 	}
 	cut, _ := w.key.Cut()
-	return keyed(cut, cdc.Default, roots)
+	return keyed(cut, w.params, roots)
 }
 
 func (w *work) run() error {
@@ -172,6 +176,7 @@ func (w *work) run() error {
 		return err
 	}
 	a := newAssembler(w.env, r, w.out, rules)
+	a.settle = w.settle
 	w.out.Tick(in, a.progress)
 	var before *rec.End
 	if again {

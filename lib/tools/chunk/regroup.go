@@ -2,11 +2,11 @@ package chunk
 
 import (
 	"fmt"
+	"time"
 
 	"preserve/lib/bounds"
 	"preserve/lib/id"
 	"preserve/lib/rec"
-	"preserve/lib/tree"
 )
 
 // A page whose small files lie in more blobs than this, and in more than their
@@ -101,12 +101,12 @@ func (a *assembler) regroup() error {
 	if a.named() <= rottenBlobs {
 		return nil
 	}
-	l := layoutOf(a.entries, a.grouped+len(a.groups))
+	l := layoutOf(a.page.entries, a.page.grouped+len(a.page.groups))
 	if !l.rotten() {
 		return nil
 	}
-	a.env.Log.Debug(fmt.Sprintf("small files beside %s lie in %d blobs: grouped anew", rec.Quote(a.entries[0].Path), l.blobs))
-	for _, e := range a.entries {
+	a.env.Log.Debug(fmt.Sprintf("small files beside %s lie in %d blobs: grouped anew", rec.Quote(a.page.entries[0].Path), l.blobs))
+	for _, e := range a.page.entries {
 		if !isSmall(e) || !fromCache(e) || a.named()+2 > bounds.MaxRefs {
 			continue
 		}
@@ -119,7 +119,7 @@ func (a *assembler) regroup() error {
 
 // replace reads the content of an entry, and takes it instead of what a cache said.
 func (a *assembler) replace(e *rec.Entry) error {
-	f := a.reader.again(e)
+	f := a.reader.reread(e)
 	if f == nil {
 		return nil
 	}
@@ -134,12 +134,16 @@ func (a *assembler) replace(e *rec.Entry) error {
 		return nil
 	}
 	e.Extents = nil
-	return a.place(f)
+	if err := a.small(f); err != nil {
+		return err
+	}
+	a.watch(f, false)
+	return nil
 }
 
-// again reads a small file of which a cache says what it holds. It returns nil if it
+// reread reads a small file of which a cache says what it holds. It returns nil if it
 // is not what the scan saw.
-func (r *reader) again(e *rec.Entry) *file {
+func (r *reader) reread(e *rec.Entry) *file {
 	o, err := r.src.OpenEntry(e)
 	if err != nil {
 		return nil
@@ -149,16 +153,17 @@ func (r *reader) again(e *rec.Entry) *file {
 	if err != nil || st.Type != rec.File || st.Size != e.Size || st.MTime != e.MTime || st.CTime != e.CTime {
 		return nil
 	}
-	f := &file{entry: e}
+	f := &file{entry: e, reader: r, reads: 1}
 	f.grab(int64(st.Size))
 	n, err := f.readOnce(o, &st)
-	var after tree.Stat
 	if err == nil {
-		after, err = o.Stat()
+		f.after, err = o.Stat()
 	}
-	if err != nil || compare(st, after, n) != same || after.CTime != st.CTime {
+	if err != nil || n != int64(st.Size) || stateOf(f.after) != stateOf(st) {
 		f.free()
 		return nil
 	}
+	f.at = time.Now()
+	f.mark()
 	return f
 }

@@ -6,10 +6,10 @@ import (
 	"preserve/lib/rec"
 )
 
-// Refs counts the blobs that the entries of a page name by id, as if they were
+// Reused counts the blobs that the entries of a page name by id, as if they were
 // chunks that a reading has just written: then a page ends where it would have
 // ended, had its files been read.
-type refs struct {
+type reused struct {
 	seen map[id.ID]struct{}
 	last id.ID
 	n    int
@@ -17,7 +17,7 @@ type refs struct {
 
 // begins reports whether an extent counts. A chunk is written anew for what begins
 // it, even if another with the same content was written before.
-func (r *refs) begins(x *rec.Extent) bool {
+func (r *reused) begins(x *rec.Extent) bool {
 	if x.Hole || x.ID.IsZero() {
 		return false
 	}
@@ -32,7 +32,7 @@ func (r *refs) begins(x *rec.Extent) bool {
 }
 
 // count returns by how much add would raise n, at most.
-func (r *refs) count(extents []rec.Extent) (n int) {
+func (r *reused) count(extents []rec.Extent) (n int) {
 	for i := range extents {
 		if r.begins(&extents[i]) {
 			n++
@@ -41,7 +41,7 @@ func (r *refs) count(extents []rec.Extent) (n int) {
 	return n
 }
 
-func (r *refs) add(extents []rec.Extent) {
+func (r *reused) add(extents []rec.Extent) {
 	for i := range extents {
 		x := &extents[i]
 		if !r.begins(x) {
@@ -56,7 +56,7 @@ func (r *refs) add(extents []rec.Extent) {
 	}
 }
 
-func (r *refs) reset() {
+func (r *reused) reset() {
 	clear(r.seen)
 	r.last, r.n = id.ID{}, 0
 }
@@ -96,7 +96,7 @@ func (a *assembler) ready(e *rec.Entry) error {
 		return a.take(&file{entry: e})
 	}
 	if e.Off == 0 { // the page has ended behind a piece
-		if len(a.entries) > 0 && (a.rules.pageBegins(e.Path) || a.full(needs(e)) || a.tight(e)) {
+		if len(a.page.entries) > 0 && (a.rules.pageBegins(e.Path) || a.crowded(needs(e)) || a.tight(e)) {
 			if err := a.cut(); err != nil {
 				return err
 			}
@@ -106,9 +106,9 @@ func (a *assembler) ready(e *rec.Entry) error {
 			a.names.owners.AddACLs(e.XAttrs)
 		}
 	}
-	a.refs.add(e.Extents)
-	a.bytes += takes(e)
-	a.entries = append(a.entries, e)
+	a.reused.add(e.Extents)
+	a.page.bytes += takes(e)
+	a.page.entries = append(a.page.entries, e)
 	if e.More {
 		return a.cut()
 	}
@@ -118,5 +118,5 @@ func (a *assembler) ready(e *rec.Entry) error {
 // tight reports whether an entry whose content is known goes beyond the limits of
 // the page. A piece of a large file, which is not divided again, can.
 func (a *assembler) tight(e *rec.Entry) bool {
-	return a.bytes+takes(e) > bounds.MaxBytes || a.named()+a.refs.count(e.Extents) > bounds.MaxRefs
+	return a.page.bytes+takes(e) > bounds.MaxBytes || a.named()+a.reused.count(e.Extents) > bounds.MaxRefs
 }

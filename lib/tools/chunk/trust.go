@@ -24,7 +24,12 @@ const networkMargin = 5
 // cutoffs are the times before which a file must have changed last, to be trusted
 // from a cache of a run that began at t: here, and on another machine.
 func (t *trust) cutoffs(began rec.Time) (near, far rec.Time) {
-	return earlier(began, t.margin), earlier(earlier(began, t.margin), (networkMargin-1)*t.margin)
+	near = earlier(began, t.margin)
+	far = near
+	for range networkMargin - 1 {
+		far = earlier(far, t.margin)
+	}
+	return near, far
 }
 
 // earlier is a time d before t, or the earliest there is.

@@ -34,6 +34,8 @@ each snapshot.
 
   -k KEY         read key; for lists a list key does
   --snapshot ID  accept no other snapshot than this one
+  --partial      also take a checkpoint of a run that did not end: it holds the tree
+                 up to some path, and the rest is not in it
   -l             lists for people: long, in columns
   --pick NAME    print only the id of the snapshot that NAME means: "latest", a
                  label (the newest of that label), an id or the beginning of one
@@ -92,6 +94,8 @@ type options struct {
 	mode *mode
 	dir  string // of modes that take one
 	pick string
+	// A checkpoint will do.
+	partial bool
 
 	choice choice
 	from   from
@@ -145,6 +149,7 @@ func parse(env *tool.Env) (o options, err error) {
 	fs.StringVar(&o.key, "k", "", "")
 	want := fs.String("snapshot", "", "")
 	fs.StringVar(&o.pick, "pick", "", "")
+	fs.BoolVar(&o.partial, "partial", false, "")
 	o.choice.flags(fs)
 	o.from.flags(fs)
 	o.place.flags(fs)
@@ -176,6 +181,10 @@ func parse(env *tool.Env) (o options, err error) {
 		return o, tool.Usagef("a key is needed: -k KEY")
 	case o.pick != "" && o.mode.flag != "snapshots":
 		return o, tool.Usagef("--pick goes with --snapshots")
+	case o.partial && (o.mode.flag == "snapshots" || o.mode.flag == "stream"):
+		return o, tool.Usagef("--partial does not go with --%s: what is made of it must not pass for a whole snapshot", o.mode.flag)
+	case o.partial && o.place.del:
+		return o, tool.Usagef("--partial does not go with --delete: what the checkpoint has not come to would be deleted")
 	case *want != "" && o.mode.flag == "snapshots":
 		return o, tool.Usagef("--snapshot does not go with --snapshots")
 	}
@@ -269,6 +278,9 @@ func explain(err error) error {
 	if errors.As(err, &wrong) {
 		return &tool.Hint{Err: err, Text: "pv-key show FILE prints the key id of a key file"}
 	}
+	if errors.Is(err, walk.ErrPartial) {
+		return &tool.Hint{Err: err, Text: "--partial takes it as far as it goes"}
+	}
 	return err
 }
 
@@ -287,7 +299,9 @@ func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
 	b.id, b.snap = i, s
 	b.choose.begin(s)
 	text := fmt.Sprintf("snapshot %s by writer %q, host %q, at %s", i, s.WriterName, s.Host, stamp(s.Time))
-	if b.told {
+	if s.Partial {
+		b.env.Notice("%s: PARTIAL: a checkpoint of a run that did not end, not a whole snapshot", text)
+	} else if b.told {
 		b.env.Log.Debug(text)
 	} else {
 		b.env.Notice("%s", text)
@@ -296,12 +310,24 @@ func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
 }
 
 func (b *base) Gap(first page.Key, next *page.Key, i id.ID) error {
+	if b.partEnd(first, i) {
+		return nil
+	}
 	to := "the end"
 	if next != nil {
 		to = "before " + next.String()
 	}
 	b.env.Warn("page %s is missing in the repository: everything from %s to %s is lost", i.Short(), first, to)
 	return nil
+}
+
+// partEnd says where a checkpoint ends, if that is what the gap i is.
+func (b *base) partEnd(first page.Key, i id.ID) bool {
+	if !b.snap.Partial || i != b.id {
+		return false
+	}
+	b.env.Notice("the checkpoint ends at %s: what comes behind it is not in it", rec.Quote(first.Path))
+	return true
 }
 
 // flawed names an entry that was not stored as it was.
