@@ -17,7 +17,8 @@ import (
 // TestScripts runs testdata/scripts. Each script finds the tools, the shell
 // scripts and the helpers of helpers_test.go on PATH. Beyond what testscript has:
 //
-//	keys [vectors]  makes master.key, write.key, list.key, read.key, cut.key;
+//	keys [vectors]  makes master.key, write.key, list.key, read.key, cut.key, and
+//	                notes that there is a copy, of which scripts would remind;
 //	                with vectors from the master key of docs/format/crypto.md
 //	[root]          this is root, who may make devices and change owners
 //	[xattr]         files can have user attributes here
@@ -46,7 +47,9 @@ func TestScripts(t *testing.T) {
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			e.Vars = append(e.Vars, "SCRIPTS="+bin, "PYTHON="+python, "LC_ALL=C", "TZ=UTC", "TMPDIR="+filepath.Join(e.WorkDir, ".tmp"))
+			e.Vars = append(e.Vars, "SCRIPTS="+bin, "PYTHON="+python, "LC_ALL=C", "TZ=UTC", "TMPDIR="+filepath.Join(e.WorkDir, ".tmp"),
+				// What the scripts remember lies below the home.
+				"HOME="+filepath.Join(e.WorkDir, ".home"), "XDG_CACHE_HOME=", "XDG_CONFIG_HOME=", "XDG_DATA_HOME=")
 			for i, v := range e.Vars {
 				if p, ok := strings.CutPrefix(v, "PATH="); ok {
 					e.Vars[i] = "PATH=" + bin + ":" + p
@@ -82,6 +85,9 @@ func makeKeys(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Check(err)
 	ts.Check(m.Save(ts.MkAbs("master.key")))
+	noted := filepath.Join(ts.Getenv("HOME"), ".config", "preserve", "recovery-noted")
+	ts.Check(os.MkdirAll(filepath.Dir(noted), 0o700))
+	ts.Check(os.WriteFile(noted, []byte(m.ID().String()+"\n"), 0o600))
 	for kind, name := range map[key.Kind]string{key.Write: "laptop", key.List: "", key.Read: "", key.Cut: ""} {
 		k, err := m.Derive(kind, name)
 		ts.Check(err)

@@ -24,6 +24,11 @@ say() {
 	printf '%s: %s\n' "$name" "$1" >&2
 }
 
+# tell TEXT: a message that -q silences.
+tell() {
+	[ "$talk" = -q ] || say "$1"
+}
+
 # bad TEXT: a wrong command line.
 bad() {
 	say "$1 (see $name -h)"
@@ -42,13 +47,15 @@ quote() {
 }
 
 # options ARGUMENT…: read the options in front; "taken" says how many words they
-# are. Those in $own, which have an argument, and those in $flags, which have none,
-# are gathered in $words, quoted; likewise those in $selects and $bare in $picks. Names
-# alone are in $given, with a blank on each side. --revoked and --allow-revoked, where
-# $own and $flags have them, are in $trust, quoted: whoever reads a snapshot takes them.
+# are. $takes lists those of the script beside -r and -k, as LIST:NAME, or LIST:NAME= if
+# it has an argument. Each that is given is added to the variable LIST, quoted, and
+# its name to $given, with a blank on each side. $repos is the repositories, quoted: one,
+# or with $several any number. With $keyless it needs no key. Whoever reads a snapshot takes
+# $trust, which --revoked and --allow-revoked are in.
 options() {
-	own=" ${own:-} " flags=" ${flags:-} " selects=" ${selects:-} " bare=" ${bare:-} "
-	words='' picks='' trust='' given=' ' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
+	# shellcheck disable=SC2034
+	words='' picks='' trust='' given=' ' talk='' repos='' count=0 key=${PV_KEY:-} taken=$#
+	for list in ${takes:-}; do eval "${list%%:*}=''"; done
 	while [ $# -gt 0 ]; do
 		case $1 in
 		-h | --help)
@@ -61,64 +68,53 @@ options() {
 			break
 			;;
 		-?*)
-			case " -r -k $own $flags $selects $bare " in *" $1 "*) ;; *) bad "unknown option $1" ;; esac
 			option "$@"
-			case $flags$bare in *" $1 "*) ;; *) shift ;; esac
+			shift "$((width - 1))"
 			;;
 		*) break ;;
 		esac
 		shift
 	done
 	taken=$((taken - $#))
-	[ "$repos" -le 1 ] || bad 'one repository at a time'
-	[ -n "$key" ] || bad 'a key is needed: -k KEY or PV_KEY'
+	[ "$count" -gt 0 ] || [ -z "${PV_REPO:-}" ] || add "$PV_REPO"
+	[ "$count" -le 1 ] || [ -n "${several:-}" ] || bad 'one repository at a time'
+	[ -n "$key" ] || [ -n "${keyless:-}" ] || bad 'a key is needed: -k KEY or PV_KEY'
 }
 
-# option NAME ARGUMENT…: read one option, for options.
+# option NAME ARGUMENT…: read one option, for options; "width" says how many words it
+# is.
 option() {
-	given="$given$1 "
-	case $1 in
-	--allow-revoked)
-		trust="$trust $1"
-		return
-		;;
+	spec=" ${takes:-} repos:-r= key:-k= " width=2
+	case $1 in *[!A-Za-z0-9-]*) bad "unknown option $1" ;; esac
+	case $spec in
+	*":$1= "*) list=${spec%%":$1= "*} ;;
+	*":$1 "*) list=${spec%%":$1 "*} width=1 ;;
+	*) bad "unknown option $1" ;;
 	esac
-	case $flags in
-	*" $1 "*)
-		words="$words $1"
-		return
-		;;
-	esac
-	case $bare in
-	*" $1 "*)
-		picks="$picks $1"
-		return
-		;;
-	esac
-	[ $# -ge 2 ] || bad "$1 needs an argument"
-	case $1 in
-	-r) repo=$2 repos=$((repos + 1)) ;;
-	-k) key=$2 ;;
-	--revoked) trust="$trust $(quote "$1" "$2")" ;;
-	*)
-		case $selects in
-		*" $1 "*) picks="$picks $(quote "$1" "$2")" ;;
-		*) words="$words $(quote "$1" "$2")" ;;
-		esac
-		;;
+	[ $# -ge "$width" ] || bad "$1 needs an argument"
+	given="$given$1 " list=${list##* }
+	case $list:$width in
+	repos:*) add "$2" ;;
+	key:*) key=$2 ;;
+	*:1) eval "$list=\"\$$list \$1\"" ;;
+	*) eval "$list=\"\$$list \$(quote \"\$1\" \"\$2\")\"" ;;
 	esac
 }
 
-# begin: look at the repository's name and make the private folder.
+# add REPO: one more repository.
+add() {
+	repos="$repos $(quote "$1")" count=$((count + 1))
+}
+
+# begin: look at the repositories' names and make the private folder.
 begin() {
-	host='' port='' path=$repo running=''
-	case $repo in
-	'') bad 'a repository is needed: -r REPO or PV_REPO' ;;
-	ssh://*) remote "${repo#ssh://}" ;;
-	*://*) bad "repository $repo: a directory or ssh://[user@]host[:port]/path is meant" ;;
-	-*) path=./$repo ;;
-	[!/.]*:*) [ -d "$repo" ] || bad "repository $repo: for another machine say ssh://host/path, for a directory of that name ./$repo" ;;
-	esac
+	running=''
+	[ "$count" -gt 0 ] || bad "a repository is needed: -r REPO or PV_REPO"
+	nth=$count
+	while [ "$nth" -gt 0 ]; do
+		target "$nth"
+		nth=$((nth - 1))
+	done
 	work=$(mktemp -d "${TMPDIR:-/tmp}/preserve.XXXXXXXXXX")
 	trap finish EXIT
 	if ! echo probe 2>/dev/null >"$work/probe"; then
@@ -127,6 +123,22 @@ begin() {
 	fi
 	trap stop HUP INT TERM
 	exec 3>&2
+}
+
+# target N: turn to the Nth of $repos: $repo is its name, $host, $port and $path what
+# that is made of.
+target() {
+	at=$1
+	eval "set -- $repos"
+	shift "$((at - 1))"
+	repo=$1 host='' port='' path=$1
+	case $repo in
+	'') bad 'a repository is needed: -r REPO or PV_REPO' ;;
+	ssh://*) remote "${repo#ssh://}" ;;
+	*://*) bad "repository $repo: a directory or ssh://[user@]host[:port]/path is meant" ;;
+	-*) path=./$repo ;;
+	[!/.]*:*) [ -d "$repo" ] || bad "repository $repo: for another machine say ssh://host/path, for a directory of that name ./$repo" ;;
+	esac
 }
 
 # remote [USER@]HOST[:PORT]/PATH: split it. PATH is absolute.
@@ -152,27 +164,23 @@ stage() {
 	return "$status"
 }
 
-# store TOOL ARGUMENT…: run pv-put or pv-get as a stage, where the repository is.
-store() {
+# there TOOL ARGUMENT…: the command that runs pv-put or pv-get where the repository is,
+# quoted.
+there() {
 	tool=$1
 	shift
 	if [ -z "$host" ]; then
-		stage "$tool" "$tool" ${talk:+"$talk"} "$path" "$@"
+		quote "$tool" ${talk:+"$talk"} "$path" "$@"
 		return
 	fi
 	# PV_SSH is a command with options: it is meant to be split.
 	# shellcheck disable=SC2086
-	stage "$tool" ${PV_SSH:-ssh} ${port:+-p "$port"} "$host" "$(quote "$tool" ${talk:+"$talk"} "$path" "$@")"
+	quote ${PV_SSH:-ssh} ${port:+-p "$port"} "$host" "$(quote "$tool" ${talk:+"$talk"} "$path" "$@")"
 }
 
-# driven: the command that answers for the repository, for pv-unpack --from.
-driven() {
-	if [ -z "$host" ]; then
-		quote pv-get ${talk:+"$talk"} "$path" --blobs -
-		return
-	fi
-	# shellcheck disable=SC2086
-	quote ${PV_SSH:-ssh} ${port:+-p "$port"} "$host" "$(quote pv-get ${talk:+"$talk"} "$path" --blobs -)"
+# store TOOL ARGUMENT…: run pv-put or pv-get as a stage, where the repository is.
+store() {
+	eval "stage \"\$1\" $(there "$@")"
 }
 
 # run PIPELINE ARGUMENT…: run a function that is a pipeline. What the shell itself
@@ -211,6 +219,87 @@ verdict() {
 	return 1
 }
 
+# ids: the lines that are nothing but an id. A login script over there may print more.
+ids() {
+	grep -x '[0-9a-f]\{64\}' || :
+}
+
+# ask FILE ARGUMENT…: what pv-get answers about the repository, in FILE. Returns its
+# status: 0 or 3; 1, and what it said is in $work/said; 255 if nobody answered.
+ask() {
+	answer=$1
+	shift
+	rm -f "$work"/pv-*
+	run store pv-get "$@" >"$answer" 3>"$work/said"
+	status=0
+	verdict pv-get 2>>"$work/said" || status=$?
+	case $(cat "$work/pv-get.status" 2>/dev/null) in 255 | '') status=255 ;; esac
+	rm -f "$work"/pv-*
+	return "$status"
+}
+
+# refused: whether what was said is that pv-serve, over there, does not allow this.
+refused() {
+	grep -q '^pv-serve: ' "$work/said"
+}
+
+# absent: whether what was said is that there is no repository.
+absent() {
+	grep -q '^pv-get: .* is not a Preserve repository' "$work/said"
+}
+
+# learn N…: the ids of all blobs that every one of these targets has, in the file
+# $known, which is empty if one of them does not say.
+learn() {
+	known=''
+	for one; do
+		target "$one"
+		status=1
+		if [ -n "$host" ] || [ -e "$path/config" ]; then
+			status=0
+			ask "$work/answer" --ids || status=$?
+		fi
+		case $status in
+		0 | 3) ;;
+		*)
+			known=''
+			return
+			;;
+		esac
+		ids <"$work/answer" >"$work/ids"
+		if [ -z "$known" ]; then
+			known=$work/known
+			mv -f "$work/ids" "$known"
+		else
+			comm -12 "$known" "$work/ids" >"$work/both"
+			mv -f "$work/both" "$known"
+		fi
+	done
+}
+
+# copy FROM TO ID SINCE KNOWN: copy a snapshot from one target to another, but for what
+# the snapshots in SINCE hold, and the ids in the file KNOWN; both may be empty. What
+# pv-put prints goes to $work/report. What pv-get said is in $work/said, for refused.
+copy() {
+	rm -f "$work"/pv-*
+	run copying "$@" >"$work/report"
+	status=0
+	verdict pv-get pv-put || status=$?
+	refused || cat "$work/said" >&2
+	return "$status"
+}
+
+copying() {
+	{
+		target "$1"
+		# shellcheck disable=SC2086 # as many words as there are
+		store pv-get --copy "$3" ${4:+--since "$4"} ${5:+--known -} <"${5:-/dev/null}" 3>"$work/said"
+	} | {
+		target "$2"
+		store pv-put
+	}
+}
+
 # resolve SNAPSHOT: the full id of a snapshot in $id.
 resolve() {
 	[ -n "$1" ] || bad 'the snapshot is empty: an id, the beginning of one, a label or latest is meant'
@@ -239,7 +328,7 @@ finish() {
 # them to clean up, and fail.
 stop() {
 	trap '' HUP INT TERM
-	for stage in pv-unpack pv-put pv-seal pv-chunk pv-get pv-scan; do
+	for stage in pv-unpack pv-put pv-tee pv-seal pv-chunk pv-get pv-scan; do
 		[ ! -s "$work/$stage.pid" ] || kill "$(cat "$work/$stage.pid")" 2>/dev/null || :
 	done
 	[ -z "$running" ] || wait "$running" 2>/dev/null || :
