@@ -246,3 +246,20 @@ func TestSealedIsUniform(t *testing.T) {
 		t.Errorf("chi-square is %.0f, over %.0f", x, below(255))
 	}
 }
+
+// Somebody who can make sessions cannot fill a reader's memory with them.
+func TestSessionsAreBounded(t *testing.T) {
+	w, more := sealer(t, master(t)), sealer(t, master(t))
+	o := opener(t, master(t), w)
+	var i id.ID
+	for n := uint64(1); len(o.sessions) < MaxSessions; n++ {
+		binary.BigEndian.PutUint64(i[:], n)
+		o.sessions[i] = session{}
+	}
+	if _, err := o.AddSession(more.Session()); !errors.Is(err, ErrLimit) || len(o.sessions) != MaxSessions {
+		t.Errorf("one more than a reader keeps: %v", err)
+	}
+	if sid, err := o.AddSession(w.Session()); err != nil || sid != w.SID() {
+		t.Errorf("one that is known: %v", err)
+	}
+}
