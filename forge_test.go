@@ -3,25 +3,28 @@ package preserve_test
 import (
 	"bufio"
 	"bytes"
-	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"preserve/lib/box"
 	"preserve/lib/key"
 	"preserve/lib/page"
 	"preserve/lib/rec"
+	"preserve/lib/snap"
+	"preserve/lib/walk"
 	"preserve/lib/wire"
 )
 
-// forge KEY: makes a snapshot that pv-seal would refuse to make, as somebody
+// forge [-up] KEY: makes a snapshot that pv-seal would refuse to make, as somebody
 // could who holds a write key and writes programs. It writes the stream that
-// pv-get would give, and the snapshot's id on stderr. Each line of stdin is a
+// pv-get would give, or with -up one for pv-put, and the snapshot's id on stderr. Each line of stdin is a
 // command; words are separated by single spaces, and one that begins with a
 // quotation mark is a string of Go.
 //
@@ -38,12 +41,19 @@ import (
 //	bloat LENGTH                         so many zeros behind them
 //	ref BLOB                             a reference of the page
 //	index KIND…                          the index pages' kinds, from the pages up
+//	certificate FILE                     take name and certificate from the snapshot of a sealed
+//	                                     stream that the key opens
+//	poses FILE                           likewise, and the writer's public key
 //	says FIELD=VALUE…                    entries, bytes, host, user, label, partial of the snapshot
 func forge(args []string) error {
-	if len(args) != 1 {
-		return errors.New("usage: forge KEY <commands >sealed")
+	order := rec.Down
+	if len(args) > 0 && args[0] == "-up" {
+		order, args = rec.Up, args[1:]
 	}
-	id, stream, err := forged(args[0], os.Stdin)
+	if len(args) != 1 {
+		return errors.New("usage: forge [-up] KEY <commands >sealed")
+	}
+	id, stream, err := forged(args[0], order, os.Stdin)
 	if err != nil {
 		return err
 	}
@@ -53,7 +63,7 @@ func forge(args []string) error {
 }
 
 // forged returns the snapshot's id and its stream.
-func forged(keyFile string, commands io.Reader) (id string, stream []byte, err error) {
+func forged(keyFile, order string, commands io.Reader) (id string, stream []byte, err error) {
 	k, _, err := key.Load(keyFile)
 	if err != nil {
 		return "", nil, err
@@ -82,8 +92,11 @@ func forged(keyFile string, commands io.Reader) (id string, stream []byte, err e
 	}
 	var out bytes.Buffer
 	w := rec.NewWriter(&out)
-	all := []rec.Record{&rec.Head{Kind: rec.Sealed, Order: rec.Down}, &rec.Session{Data: f.session}}
-	all = f.below(all, top)
+	blobs := f.below(nil, top)
+	if order == rec.Up {
+		slices.Reverse(blobs)
+	}
+	all := append([]rec.Record{&rec.Head{Kind: rec.Sealed, Order: order}, &rec.Session{Data: f.session}}, blobs...)
 	for _, v := range append(all, &rec.End{}) {
 		if err := w.Write(v); err != nil {
 			return "", nil, err
@@ -167,6 +180,15 @@ func (f *forger) command(words []string) error {
 			}
 			f.kinds = append(f.kinds, uint8(n))
 		}
+	case "certificate", "poses":
+		s, err := f.genuine(word[0])
+		if err != nil {
+			return err
+		}
+		f.top.WriterName, f.top.WriterCert = s.WriterName, s.WriterCert
+		if words[0] == "poses" {
+			f.top.WriterKey = s.WriterKey
+		}
 	case "says":
 		for _, w := range words[1:] {
 			if err := f.say(w); err != nil {
@@ -177,6 +199,34 @@ func (f *forger) command(words []string) error {
 		return f.entry(p, words)
 	}
 	return nil
+}
+
+// genuine returns the snapshot of a sealed stream.
+func (f *forger) genuine(file string) (*snap.Snapshot, error) {
+	stream, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer stream.Close()
+	open, err := box.NewOpener(f.key)
+	if err != nil {
+		return nil, err
+	}
+	in := rec.NewReader(stream, rec.Sealed)
+	for {
+		v, err := in.Next()
+		if err != nil {
+			return nil, err
+		}
+		switch v := v.(type) {
+		case *rec.Session:
+			if _, err := open.AddSession(v.Data); err != nil {
+				return nil, err
+			}
+		case *rec.Blob:
+			return walk.OpenSnapshot(open, v)
+		}
+	}
 }
 
 // say overrides a field of the snapshot.
@@ -350,8 +400,6 @@ func (f *forger) snapshot() (*rec.Blob, error) {
 		children = []*rec.Blob{f.seal(kind, refs, w.Bytes(), stored(w.Bytes()))}
 		keys = keys[:1]
 	}
-	sk, name, cert, _ := f.key.Writer()
-	f.top.WriterKey, f.top.WriterName, f.top.WriterCert = sk.Public().(ed25519.PublicKey), name, cert
 	f.top.Time = rec.TimeOf(time.Now())
 	plain, err := f.top.Encode()
 	if err != nil {

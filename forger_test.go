@@ -30,10 +30,12 @@ type forger struct {
 	pages      []*forgedPage
 	kinds      []uint8
 	top        snap.Snapshot
+	signer     ed25519.PrivateKey
 	said       map[string]bool
 }
 
-// newForger makes a session under a write or master key.
+// newForger makes a session under a write or master key; under a read key too, which
+// has the same public keys, but no writer: then one is invented, who certifies himself.
 func newForger(k *key.Key) (*forger, error) {
 	f := &forger{
 		key: k, meta: make([]byte, 32), mass: make([]byte, 32), blobs: map[string]*rec.Blob{}, data: map[string]*rec.Blob{},
@@ -59,6 +61,14 @@ func newForger(k *key.Key) (*forger, error) {
 		f.session = append(f.session, sealed...)
 	}
 	f.sid = sha256.Sum256(f.session)
+	sk, name, cert, ok := k.Writer()
+	if !ok {
+		name = "laptop"
+		sk = ed25519.NewKeyFromSeed(f.meta)
+		cert = ed25519.Sign(sk, key.Certified(sk.Public().(ed25519.PublicKey), name))
+	}
+	f.signer = sk
+	f.top.WriterKey, f.top.WriterName, f.top.WriterCert = sk.Public().(ed25519.PublicKey), name, cert
 	return f, nil
 }
 
@@ -92,8 +102,7 @@ func mac(secret []byte, parts ...[]byte) []byte {
 
 // sign returns the writer's signature over a snapshot.
 func (f *forger) sign(i id.ID) []byte {
-	sk, _, _, _ := f.key.Writer()
-	return ed25519.Sign(sk, append([]byte("preserve/v1/snapshot\x00"), i[:]...))
+	return ed25519.Sign(f.signer, append([]byte("preserve/v1/snapshot\x00"), i[:]...))
 }
 
 // stored is the inside of a blob that is not compressed.

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"preserve/lib/rec"
 )
 
 // refused [-data] [-key KEY] COMMAND…: forges a snapshot of the commands (see
@@ -36,7 +38,7 @@ func refused(args []string) error {
 	if args[0] == "-" {
 		commands = os.Stdin
 	}
-	id, stream, err := forged(keyFile, commands)
+	id, stream, err := forged(keyFile, rec.Down, commands)
 	if err != nil {
 		return err
 	}

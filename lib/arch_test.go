@@ -45,7 +45,7 @@ var allowed = []struct {
 	{0, "acl", nil},
 	{0, "pattern", []string{globs}},
 	{1, "rec", []string{"id", "wire"}},
-	{1, "key", []string{"durable", crypto}},
+	{1, "key", []string{"durable", crypto, sys}},
 	{2, "pack", []string{"id", "rec", "wire"}},
 	{2, "tree", []string{"acl", "rec", sys}},
 	{2, "tarball", []string{"acl", "rec", "spool", "wire"}},

@@ -44,10 +44,11 @@ quote() {
 # options ARGUMENT…: read the options in front; "taken" says how many words they
 # are. Those in $own, which have an argument, and those in $flags, which have none,
 # are gathered in $words, quoted; likewise those in $selects and $bare in $picks. Names
-# alone are in $given, with a blank on each side.
+# alone are in $given, with a blank on each side. --revoked and --allow-revoked, where
+# $own and $flags have them, are in $trust, quoted: whoever reads a snapshot takes them.
 options() {
 	own=" ${own:-} " flags=" ${flags:-} " selects=" ${selects:-} " bare=" ${bare:-} "
-	words='' picks='' given=' ' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
+	words='' picks='' trust='' given=' ' talk='' repo=${PV_REPO:-} key=${PV_KEY:-} repos=0 taken=$#
 	while [ $# -gt 0 ]; do
 		case $1 in
 		-h | --help)
@@ -76,6 +77,12 @@ options() {
 # option NAME ARGUMENT…: read one option, for options.
 option() {
 	given="$given$1 "
+	case $1 in
+	--allow-revoked)
+		trust="$trust $1"
+		return
+		;;
+	esac
 	case $flags in
 	*" $1 "*)
 		words="$words $1"
@@ -92,6 +99,7 @@ option() {
 	case $1 in
 	-r) repo=$2 repos=$((repos + 1)) ;;
 	-k) key=$2 ;;
+	--revoked) trust="$trust $(quote "$1" "$2")" ;;
 	*)
 		case $selects in
 		*" $1 "*) picks="$picks $(quote "$1" "$2")" ;;
@@ -218,7 +226,8 @@ resolve() {
 }
 
 pick() {
-	store pv-get --snapshots | stage pv-unpack pv-unpack ${talk:+"$talk"} -k "$key" --snapshots --pick "$1"
+	store pv-get --snapshots |
+		eval "stage pv-unpack pv-unpack ${talk:+"$talk"} -k \"\$key\" $trust --snapshots --pick \"\$1\""
 }
 
 # finish: remove the folder.

@@ -51,6 +51,7 @@ var (
 	ErrID        = errors.New("its content is not what its id names")
 	ErrCert      = errors.New("the writer has no valid certificate of this master key")
 	ErrSignature = errors.New("the writer's signature does not fit")
+	ErrRevoked   = errors.New("the writer has been revoked")
 )
 
 // A WrongKeyError is returned for a session of another master key.
@@ -59,6 +60,20 @@ type WrongKeyError struct{ Needs, Have key.ID }
 func (e *WrongKeyError) Error() string {
 	return fmt.Sprintf("needs key %s, this is key %s", e.Needs, e.Have)
 }
+
+// A RevokedError is returned for a snapshot of a writer that has been revoked. It
+// is an ErrRevoked.
+type RevokedError struct {
+	Writer []byte // public key
+	Name   string
+	Where  string // file and line that say so
+}
+
+func (e *RevokedError) Error() string {
+	return fmt.Sprintf("its writer %q, key %x, has been revoked (%s)", e.Name, e.Writer, e.Where)
+}
+
+func (e *RevokedError) Unwrap() error { return ErrRevoked }
 
 // maxPlain is the most plaintext that a blob of that kind may have.
 func maxPlain(kind uint8) int {

@@ -25,6 +25,8 @@ type Opener struct {
 	zip   *decompressor
 	pool  sync.Pool // of *[]byte: insides
 
+	revoked *key.Revoked // before anything is opened
+
 	mu       sync.RWMutex
 	sessions map[id.ID]session
 }
@@ -45,6 +47,9 @@ func NewOpener(k *key.Key) (*Opener, error) {
 	o.pool.New = func() any { return new([]byte) }
 	return o, nil
 }
+
+// Refuse lets o refuse snapshots of these writers. It is called before o is used.
+func (o *Opener) Refuse(writers *key.Revoked) { o.revoked = writers }
 
 // AddSession opens the session data, so that blobs sealed under it can be
 // opened, and returns its name. It keeps nothing of data; one that is known
@@ -158,8 +163,8 @@ func allZero(b []byte) bool {
 }
 
 // VerifySnapshot reports nil if the snapshot i was signed by the writer, and the
-// writer certified by the root of o's master key: ErrCert, ErrSignature. Whether
-// that writer has been revoked is for the caller to know.
+// writer certified by the root of o's master key and not one that o refuses: ErrCert,
+// ErrSignature, *RevokedError.
 func (o *Opener) VerifySnapshot(i id.ID, sig, writer []byte, name string, cert []byte) error {
 	if len(writer) != ed25519.PublicKeySize || !key.ValidName(name) ||
 		!ed25519.Verify(o.root, key.Certified(writer, name), cert) {
@@ -167,6 +172,9 @@ func (o *Opener) VerifySnapshot(i id.ID, sig, writer []byte, name string, cert [
 	}
 	if !ed25519.Verify(writer, signed(i), sig) {
 		return fmt.Errorf("writer %q: %w", name, ErrSignature)
+	}
+	if where, ok := o.revoked.Find(writer); ok {
+		return &RevokedError{Writer: writer, Name: name, Where: where}
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"crypto/hpke"
+	"fmt"
 )
 
 // Kind returns what k was made for.
@@ -88,3 +89,9 @@ func (c Cutter) Group() Secret { return derive(c.cut.Bytes(), "group") }
 
 // Page returns the key of the HMAC that decides where pages of entries end.
 func (c Cutter) Page() Secret { return derive(c.cut.Bytes(), "page") }
+
+// Format implements fmt.Formatter for every verb, as that of Secret.
+func (c Cutter) Format(f fmt.State, verb rune) { c.cut.Format(f, verb) }
+
+// MarshalText implements encoding.TextMarshaler, as that of Secret.
+func (c Cutter) MarshalText() ([]byte, error) { return c.cut.MarshalText() }

@@ -180,10 +180,13 @@ func decodePEM(data []byte) (*pem.Block, error) {
 	return block, nil
 }
 
-// Load reads the key file path. The warning, if there is one, is for the user:
-// others may read the file. Errors name the file, and are those of Parse and of
-// the file system.
+// Load reads the key file path, after Seclude. The warning, if there is one, is for
+// the user: others may read the file. Errors name the file, and are those of Parse,
+// of Seclude and of the file system.
 func Load(path string) (k *Key, warning string, err error) {
+	if err := Seclude(); err != nil {
+		return nil, "", fmt.Errorf("key file %q: %w", path, err)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, "", fmt.Errorf("open key file %q: %w", path, cause(err))

@@ -227,3 +227,10 @@ func (k Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) 
 
 // String returns the kind and the id: "read key 3f9c-77a1-0b2e-9d10".
 func (k Key) String() string { return k.kind.String() + " key " + k.id.String() }
+
+// GoString implements fmt.GoStringer: what String returns.
+func (k Key) GoString() string { return k.String() }
+
+// MarshalText implements encoding.TextMarshaler: what String returns. A key file is
+// what Marshal makes.
+func (k Key) MarshalText() ([]byte, error) { return []byte(k.String()), nil }

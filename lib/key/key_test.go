@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 )
@@ -276,6 +277,19 @@ func TestSecretsAreNotShown(t *testing.T) {
 	}
 	if got := fmt.Sprintf("%#v", k); got != "master key ee88-199d-94b3-2368" {
 		t.Error(got)
+	}
+	c, _ := k.Cut()
+	if got := fmt.Sprintf("%v %#v %x", c, c, &c); got != "[secret] [secret] [secret]" {
+		t.Error(got)
+	}
+	if b, err := json.Marshal([]any{s, k, c}); err != nil || string(b) != `["[secret]","master key ee88-199d-94b3-2368","[secret]"]` {
+		t.Errorf("%s, %v", b, err)
+	}
+	var log bytes.Buffer
+	slog.New(slog.NewJSONHandler(&log, nil)).Info("", "a", s, "b", k, "c", c)
+	slog.New(slog.NewTextHandler(&log, nil)).Info("", "a", s, "b", k, "c", c)
+	if strings.Count(log.String(), "[secret]") != 4 || strings.Count(log.String(), "master key ee88-199d-94b3-2368") != 2 {
+		t.Error(log.String())
 	}
 }
 

@@ -135,7 +135,7 @@ func ParseGroup(n int, text string) (string, error) {
 // *GroupError for the first group that is wrong.
 func FromPaper(text string) (*Key, error) {
 	words := strings.Fields(text)
-	if len(words) > 0 && strings.EqualFold(words[0], paperMagic) {
+	if len(words) > 0 && strings.ToUpper(words[0]) == paperMagic {
 		words = words[1:]
 	}
 	var all strings.Builder

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"preserve/lib/box"
 	"preserve/lib/id"
@@ -28,7 +29,8 @@ func theSnapshot(open *box.Opener, b *rec.Blob, want id.ID) (*snap.Snapshot, err
 	return s, err
 }
 
-// OpenSnapshot opens a blob of kind 9 and checks certificate and signature.
+// OpenSnapshot opens a blob of kind 9 and checks certificate and signature, and
+// that the Opener does not refuse its writer.
 func OpenSnapshot(open *box.Opener, b *rec.Blob) (*snap.Snapshot, error) {
 	plain, err := open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
 	if err != nil {
@@ -37,6 +39,9 @@ func OpenSnapshot(open *box.Opener, b *rec.Blob) (*snap.Snapshot, error) {
 	s, err := snap.Decode(plain)
 	if err == nil {
 		err = open.VerifySnapshot(b.ID, b.Sig, s.WriterKey, s.WriterName, s.WriterCert)
+	}
+	if errors.Is(err, box.ErrRevoked) {
+		return nil, fmt.Errorf("snapshot %s of %s: %w", b.ID.Short(), s.Time.Std().Format(time.RFC3339), err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("snapshot %s: %w", b.ID.Short(), err)

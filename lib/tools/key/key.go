@@ -3,13 +3,13 @@
 package key
 
 import (
-	"crypto/ed25519"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"strings"
+	"time"
 
 	"preserve/lib/key"
 	"preserve/lib/tool"
@@ -18,6 +18,7 @@ import (
 const usage = `usage: pv-key new -o MASTER
        pv-key derive write|list|read|cut -k MASTER -o FILE [--writer NAME]
        pv-key show FILE
+       pv-key revoke WRITEKEY|PUBLICKEY >>READKEY.revoked
        pv-key wrap -k KEY [--time 3s] [--memory 1024] [--passphrase-fd N] >WRAPPED
        pv-key unwrap -o FILE [--passphrase-fd N] <WRAPPED
        pv-key paper -k MASTER >PAGE
@@ -32,6 +33,10 @@ from it no backup can be read. derive makes keys for daily work:
   cut    cuts files into chunks, for pv-chunk in a process of its own
 
 show tells kind, key id, name and what a key can do, one "field: value" a line.
+
+revoke prints a line for a file of revoked writers: what they made, pv-unpack then
+refuses. It takes a write key's file, or the writer's public key in 64 hex digits,
+which pv-key show and pv-unpack --snapshots print.
 
 wrap encrypts a key under a passphrase of eight words, which it makes and shows on
 the terminal; unwrap gives the key back. paper writes a page to print, with the
@@ -66,6 +71,9 @@ func Run(env *tool.Env) error {
 	if len(words) == 0 {
 		return tool.Usagef("what to do? %s", verbs)
 	}
+	if err := key.Seclude(); err != nil {
+		return err
+	}
 	verb, words := words[0], words[1:]
 	switch verb {
 	case "new":
@@ -83,6 +91,11 @@ func Run(env *tool.Env) error {
 			return err
 		}
 		return show(env, words[0])
+	case "revoke":
+		if err := check(fs, words, 1); err != nil {
+			return err
+		}
+		return revoke(env, words[0])
 	case "wrap":
 		if err := check(fs, words, 0, "k", "time?", "memory?", "passphrase-fd?"); err != nil {
 			return err
@@ -107,7 +120,7 @@ func Run(env *tool.Env) error {
 	return tool.Usagef("%q: not %s", verb, verbs)
 }
 
-const verbs = "new, derive, show, wrap, unwrap, paper or from-paper"
+const verbs = "new, derive, show, revoke, wrap, unwrap, paper or from-paper"
 
 // check refuses a command line that does not consist of n words and the given
 // flags, of which those that end in "?" may be absent.
@@ -212,7 +225,7 @@ func save(env *tool.Env, k *key.Key, path string) error {
 	if err != nil {
 		return err
 	}
-	env.Notice("wrote %v to %q", k, path)
+	env.Notice("wrote %s to %q", k.String(), path)
 	if k.Kind() == key.Master {
 		env.Notice("keep a copy of it offline: without it, or a read key, no backup can be restored")
 	}
@@ -227,10 +240,31 @@ func show(env *tool.Env, path string) error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "kind: %s\nkey id: %s\n", k.Kind(), k.ID())
-	if sk, name, _, ok := k.Writer(); ok {
-		fmt.Fprintf(&b, "name: %s\nwriter: %x\n", name, sk.Public().(ed25519.PublicKey))
+	if writer, ok := k.WriterPublic(); ok {
+		fmt.Fprintf(&b, "name: %s\nwriter: %x\n", k.Name(), []byte(writer))
 	}
 	fmt.Fprintf(&b, "can: %s\ncannot: %s\n", k.Kind().Can(), k.Kind().Cannot())
 	_, err = io.WriteString(env.Stdout, b.String())
 	return err
+}
+
+// revoke prints the line that revokes a writer, of whom the key file is there, or
+// only the public key.
+func revoke(env *tool.Env, which string) error {
+	var line string
+	if writer, err := key.ParseWriter(which); err == nil {
+		line = key.RevocationOf(writer, "a writer", time.Now())
+	} else {
+		k, err := load(env, which)
+		if err != nil {
+			return &tool.Hint{Err: err, Text: "without the file, give the writer's public key: pv-unpack --snapshots prints it of every snapshot"}
+		}
+		if line, err = k.Revocation(time.Now()); err != nil {
+			return fmt.Errorf("key file %q: %w", which, err)
+		}
+	}
+	if _, err := io.WriteString(env.Stdout, line); err != nil {
+		return fmt.Errorf("write the line: %w", err)
+	}
+	return nil
 }

@@ -132,7 +132,7 @@ func TestErrors(t *testing.T) {
 		want   string
 	}{
 		{"", 2, "what to do?"},
-		{"make -o x", 2, `"make": not new, derive, show, wrap`},
+		{"make -o x", 2, `"make": not new, derive, show, revoke, wrap`},
 		{"new", 2, "-o is missing"},
 		{"new x -o y", 2, "1 arguments where 0 are wanted"},
 		{"new -o x -k m", 2, "-k does not belong here"},

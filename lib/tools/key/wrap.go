@@ -50,7 +50,7 @@ func wrap(env *tool.Env, path string, d time.Duration, mib, fd int) error {
 	if _, err := env.Stdout.Write(b); err != nil {
 		return fmt.Errorf("write the wrapped key: %w", err)
 	}
-	env.Notice("wrapped %v", k)
+	env.Notice("wrapped %s", k.String())
 	return nil
 }
 

@@ -3,6 +3,7 @@ package unpack
 import (
 	"bufio"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +26,8 @@ type found struct {
 	stored rec.Stored
 	snap   *snap.Snapshot // nil if the key does not open it
 	why    string         // then: why not
+	// revoked says by which file and line its writer is revoked; empty if it is not.
+	revoked string
 }
 
 // snapshots prints a list of snapshots, or picks one of it.
@@ -33,7 +36,11 @@ func snapshots(env *tool.Env, o options, in *rec.Reader) error {
 	if err != nil {
 		return err
 	}
-	list, err := readSnapshots(env, in, open, why)
+	revoked, err := o.trust.load(env, o.key)
+	if err != nil {
+		return err
+	}
+	list, err := readSnapshots(env, in, open, revoked, why)
 	if err != nil {
 		return explain(err)
 	}
@@ -45,7 +52,8 @@ func snapshots(env *tool.Env, o options, in *rec.Reader) error {
 		return a.ID.String() < b.ID.String()
 	})
 	if o.pick != "" {
-		i, err := pick(list, o.pick, why)
+		i, passed, err := pick(list, o.pick, why, o.trust.allow)
+		passedOver(env, passed, i)
 		if err != nil {
 			return err
 		}
@@ -87,7 +95,7 @@ func opener(env *tool.Env, file string) (open *box.Opener, why string, err error
 }
 
 // readSnapshots reads a stream of pv-get --snapshots.
-func readSnapshots(env *tool.Env, in *rec.Reader, open *box.Opener, why string) (list []found, err error) {
+func readSnapshots(env *tool.Env, in *rec.Reader, open *box.Opener, revoked *key.Revoked, why string) (list []found, err error) {
 	foreign := map[id.ID]string{} // sessions that the key does not open
 	var stored *rec.Stored
 	for {
@@ -131,6 +139,7 @@ func readSnapshots(env *tool.Env, in *rec.Reader, open *box.Opener, why string) 
 					v.Free()
 					break
 				}
+				f.revoked, _ = revoked.Find(f.snap.WriterKey)
 			}
 			v.Free()
 			list = append(list, f)
@@ -145,38 +154,54 @@ func readSnapshots(env *tool.Env, in *rec.Reader, open *box.Opener, why string) 
 	}
 }
 
-// pick returns the id of the snapshot that name means.
-func pick(list []found, name, why string) (id.ID, error) {
-	readable := func(f found) bool { return f.snap != nil && !f.snap.Partial }
-	if name == "latest" {
-		for n := len(list) - 1; n >= 0; n-- {
-			if readable(list[n]) {
-				return list[n].stored.ID, nil
-			}
-		}
-		return id.ID{}, none(list, `"latest"`, why)
-	}
+// pick returns the id of the snapshot that name means. A label and "latest" pass
+// over snapshots of revoked writers, if those are not allowed: passed are those
+// that would have been meant, the newest last.
+func pick(list []found, name, why string, allow bool) (i id.ID, passed []found, err error) {
 	var byLabel, byPrefix []id.ID
 	lower := strings.ToLower(name)
 	for _, f := range list {
-		if readable(f) && f.snap.Label == name {
-			byLabel = append(byLabel, f.stored.ID)
+		readable := f.snap != nil && !f.snap.Partial
+		switch {
+		case !readable || name != "latest" && f.snap.Label != name:
+		case f.revoked != "" && !allow:
+			passed = append(passed, f)
+		default:
+			byLabel, passed = append(byLabel, f.stored.ID), nil
 		}
-		if len(name) >= 4 && strings.HasPrefix(f.stored.ID.String(), lower) {
+		if len(name) >= 4 && name != "latest" && strings.HasPrefix(f.stored.ID.String(), lower) {
 			byPrefix = append(byPrefix, f.stored.ID)
 		}
 	}
 	switch {
 	case len(byLabel) > 0 && len(byPrefix) > 0:
-		return id.ID{}, fmt.Errorf("%q is both a label and the beginning of snapshot %s: give more of the id", name, byPrefix[0])
+		return i, nil, fmt.Errorf("%q is both a label and the beginning of snapshot %s: give more of the id", name, byPrefix[0])
 	case len(byPrefix) > 1:
-		return id.ID{}, fmt.Errorf("%q is the beginning of %d snapshots: give more of the id", name, len(byPrefix))
+		return i, nil, fmt.Errorf("%q is the beginning of %d snapshots: give more of the id", name, len(byPrefix))
 	case len(byPrefix) == 1:
-		return byPrefix[0], nil
+		return byPrefix[0], nil, nil
 	case len(byLabel) > 0:
-		return byLabel[len(byLabel)-1], nil // the list is in order of arrival
+		return byLabel[len(byLabel)-1], passed, nil // the list is in order of arrival
 	}
-	return id.ID{}, none(list, fmt.Sprintf("%q", name), why)
+	return i, passed, none(list, fmt.Sprintf("%q", name), why)
+}
+
+// passedOver says which snapshots a label or "latest" would have meant, had their
+// writers not been revoked. What is picked is older than all of them.
+func passedOver(env *tool.Env, passed []found, picked id.ID) {
+	if len(passed) == 0 {
+		return
+	}
+	f := passed[len(passed)-1]
+	what := "snapshot " + f.stored.ID.Short()
+	if n := len(passed); n > 1 {
+		what = fmt.Sprintf("%d snapshots, the newest", n) + " " + f.stored.ID.Short()
+	}
+	env.Say("passed over: %s of %s, received at %s: its writer %q, key %x, has been revoked (%s)",
+		what, stamp(f.snap.Time), stamp(f.stored.Received), f.snap.WriterName, f.snap.WriterKey, f.revoked)
+	if !picked.IsZero() {
+		env.Notice("taken instead: snapshot %s", picked.Short())
+	}
 }
 
 func none(list []found, name, why string) error {
@@ -211,6 +236,8 @@ func writeJSON(out io.Writer, f found) {
 		Writer   string   `json:"writer,omitempty"`
 		Label    string   `json:"label,omitempty"`
 		Time     string   `json:"time,omitempty"`
+		Key      string   `json:"writer_key,omitempty"`
+		Revoked  bool     `json:"revoked,omitempty"`
 		Partial  bool     `json:"partial,omitempty"`
 		Host     string   `json:"host,omitempty"`
 		User     string   `json:"user,omitempty"`
@@ -222,6 +249,7 @@ func writeJSON(out io.Writer, f found) {
 	}{ID: f.stored.ID.String(), Received: stamp(f.stored.Received), As: f.stored.As, Unread: f.why}
 	if s := f.snap; s != nil {
 		line.Unread = ""
+		line.Key, line.Revoked = hex.EncodeToString(s.WriterKey), f.revoked != ""
 		line.Writer, line.Label, line.Time, line.Partial = s.WriterName, s.Label, stamp(s.Time), s.Partial
 		line.Host, line.User, line.Tags, line.Warnings = s.Host, s.User, s.Tags, s.Warnings
 		line.Entries, line.Bytes = &s.Entries, &s.Bytes
@@ -246,6 +274,9 @@ func writeTable(out io.Writer, list []found) {
 			label := s.Label
 			if label == "" {
 				label = "-"
+			}
+			if f.revoked != "" {
+				label += "  (REVOKED writer " + s.WriterName + ")"
 			}
 			fmt.Fprintf(out, "%s  %s  %s  %s  %d entries  %s  %s\n", f.stored.ID.Short(), when, tool.Mask(s.Host), tool.Mask(label), s.Entries, size(s.Bytes), strings.Join(sources, " "))
 			continue

@@ -34,6 +34,9 @@ each snapshot.
 
   -k KEY         read key; for lists a list key does
   --snapshot ID  accept no other snapshot than this one
+  --revoked FILE    refuse what the writers in FILE made: their public keys, a line
+                    each (may be repeated); KEY.revoked, if there is one, always counts
+  --allow-revoked   refuse it not
   -l             lists for people: long, in columns
   --pick NAME    print only the id of the snapshot that NAME means: "latest", a
                  label (the newest of that label), an id or the beginning of one
@@ -93,6 +96,7 @@ type options struct {
 	dir  string // of modes that take one
 	pick string
 
+	trust  trust
 	choice choice
 	from   from
 	place  placing
@@ -145,6 +149,7 @@ func parse(env *tool.Env) (o options, err error) {
 	fs.StringVar(&o.key, "k", "", "")
 	want := fs.String("snapshot", "", "")
 	fs.StringVar(&o.pick, "pick", "", "")
+	o.trust.flags(fs)
 	o.choice.flags(fs)
 	o.from.flags(fs)
 	o.place.flags(fs)
@@ -174,6 +179,8 @@ func parse(env *tool.Env) (o options, err error) {
 		return o, tool.Usagef("one of DIR, %s is needed", flagNames())
 	case o.key == "" && o.mode.flag != "snapshots":
 		return o, tool.Usagef("a key is needed: -k KEY")
+	case o.key == "" && len(o.trust.files) > 0:
+		return o, tool.Usagef("--revoked needs a key: -k KEY: without one nobody knows who made a snapshot")
 	case o.pick != "" && o.mode.flag != "snapshots":
 		return o, tool.Usagef("--pick goes with --snapshots")
 	case *want != "" && o.mode.flag == "snapshots":
@@ -235,6 +242,13 @@ func Run(env *tool.Env) error {
 	if err != nil {
 		return fmt.Errorf("key file %q: %w", o.key, err)
 	}
+	revoked, err := o.trust.load(env, o.key)
+	if err != nil {
+		return err
+	}
+	if !o.trust.allow {
+		open.Refuse(revoked)
+	}
 	if !o.mode.meta && !o.place.dry && !k.CanReadData() {
 		return fmt.Errorf("key file %q: a %s key cannot open file contents: a read or master key is needed", o.key, k.Kind())
 	}
@@ -242,7 +256,7 @@ func Run(env *tool.Env) error {
 	if in == nil {
 		src = driven{env, o.from, open}
 	}
-	err = o.mode.run(env, o, src, base{env: env, told: !o.want.IsZero(), choose: choose})
+	err = o.mode.run(env, o, src, base{env: env, told: !o.want.IsZero(), revoked: revoked, choose: choose})
 	if err == nil {
 		choose.end()
 	}
@@ -269,16 +283,20 @@ func explain(err error) error {
 	if errors.As(err, &wrong) {
 		return &tool.Hint{Err: err, Text: "pv-key show FILE prints the key id of a key file"}
 	}
+	if errors.Is(err, box.ErrRevoked) {
+		return &tool.Hint{Err: err, Text: "if you know that it was there before the key was lost, --allow-revoked takes it"}
+	}
 	return err
 }
 
 // base is what all sinks have in common: they say whose snapshot comes, and
 // name what cannot be had.
 type base struct {
-	env  *tool.Env
-	told bool // the user named the snapshot
-	id   id.ID
-	snap *snap.Snapshot
+	env     *tool.Env
+	told    bool         // the user named the snapshot
+	revoked *key.Revoked // they come here only if they are allowed
+	id      id.ID
+	snap    *snap.Snapshot
 
 	choose *chooser
 }
@@ -287,7 +305,9 @@ func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
 	b.id, b.snap = i, s
 	b.choose.begin(s)
 	text := fmt.Sprintf("snapshot %s by writer %q, host %q, at %s", i, s.WriterName, s.Host, stamp(s.Time))
-	if b.told {
+	if where, ok := b.revoked.Find(s.WriterKey); ok {
+		b.env.Say("%s: its writer, key %x, has been revoked (%s), which --allow-revoked overrules", text, s.WriterKey, where)
+	} else if b.told {
 		b.env.Log.Debug(text)
 	} else {
 		b.env.Notice("%s", text)

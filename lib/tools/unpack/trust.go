@@ -1,0 +1,56 @@
+package unpack
+
+import (
+	"errors"
+	"flag"
+	"strconv"
+
+	"preserve/lib/key"
+	"preserve/lib/tool"
+)
+
+// trust is what the user said of writers that are not believed any more
+// (docs/format/revoked.md).
+type trust struct {
+	files []string
+	allow bool
+}
+
+func (t *trust) flags(fs *flag.FlagSet) {
+	fs.Func("revoked", "", func(s string) error {
+		if s == "" {
+			return errors.New("the file's name is empty")
+		}
+		t.files = append(t.files, s)
+		return nil
+	})
+	fs.BoolVar(&t.allow, "allow-revoked", false, "")
+}
+
+// load returns the writers that the user's files revoke, and that beside the key
+// file, if there is one. A file that cannot be read, or says anything else, is an
+// error: a writer in it would else be believed.
+func (t *trust) load(env *tool.Env, keyFile string) (*key.Revoked, error) {
+	r := &key.Revoked{}
+	if keyFile == "" {
+		return r, nil
+	}
+	say := func(warning string, err error) error {
+		if warning != "" {
+			env.Say("%s", warning)
+		}
+		return err
+	}
+	if err := say(r.LoadBeside(keyFile)); err != nil {
+		return nil, err
+	}
+	for _, file := range t.files {
+		if err := say(r.Load(file)); err != nil {
+			return nil, err
+		}
+	}
+	if n := r.Len(); n > 0 {
+		env.Log.Debug("revoked writers: " + strconv.Itoa(n))
+	}
+	return r, nil
+}
