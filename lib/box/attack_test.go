@@ -71,6 +71,13 @@ func TestSessionsRelabelled(t *testing.T) {
 			if _, err := o.AddSession(b); !errors.Is(err, ErrSession) {
 				t.Errorf("%s key: the other suite: %v", kind, err)
 			}
+			// Made with it, by a writer of a later version.
+			if b, err = newSession(suiteChaCha + su).seal(master(t)); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := o.AddSession(b); !errors.Is(err, ErrSession) {
+				t.Errorf("%s key: a suite that is none: %v", kind, err)
+			}
 		}
 	}
 }

@@ -85,7 +85,8 @@ func TestStoreAttacks(t *testing.T) {
 		return as(b, func(c *rec.Blob) { c.Sig = ed25519.Sign(sk, append([]byte("preserve/v1/snapshot\x00"), c.ID[:]...)) })
 	}
 	selfMade := ed25519.Sign(own, key.Certified(ownPK, "laptop"))
-	deep := m.index(3, []page.Key{{Path: "a"}}, root.ID)
+	deep := m.index(3, []page.Key{{Path: "a"}}, p.ID)
+	level := m.index(2, []page.Key{{Path: "a"}}, root.ID)
 	twice := n.page([]id.ID{d.ID, d.ID}, file("a", x(0, 0, 5), x(1, 0, 5)))
 	with := func(first *rec.Blob, more ...*rec.Blob) []*rec.Blob { return append([]*rec.Blob{first}, more...) }
 	for name, c := range map[string]struct {
@@ -117,19 +118,23 @@ func TestStoreAttacks(t *testing.T) {
 		"a page left out":     {with(sn, root, tr.p2, tr.d2, tr.d1), ErrUnexpected, true},
 		"the last one absent": {all()[:6], ErrIncomplete, true},
 		// Beyond one's rights.
-		"a writer of his own making":                 {with(signed(own, ownPK, "laptop", selfMade), all()[1:]...), box.ErrCert, false},
-		"with the certificate of a real writer":      {with(signed(own, ownPK, name, cert), all()[1:]...), box.ErrCert, false},
-		"a certificate of another master key":        {with(claim(otherPK, otherName, otherCert, nil, false), all()[1:]...), box.ErrCert, false},
-		"a certificate for another name":             {with(claim(pk, "server", cert, nil, false), all()[1:]...), box.ErrCert, false},
-		"no certificate":                             {with(claim(pk, name, nil, nil, false), all()[1:]...), box.ErrCert, false},
-		"signed by another writer of this master":    {with(claim(masterPK, masterName, masterCert, nil, false), all()[1:]...), box.ErrSignature, false},
-		"with the signature of an earlier snapshot":  {with(claim(pk, name, cert, sn.Sig[:64:64], true), all()[1:]...), box.ErrSignature, false},
-		"signed by whoever stored it":                {with(as(sn, func(c *rec.Blob) { c.Sig = ed25519.Sign(own, c.ID[:]) }), all()[1:]...), box.ErrSignature, false},
-		"a part of a run, passed off as the whole":   {with(claim(pk, name, cert, nil, true), all()[1:]...), ErrPartial, false},
-		"signed, and says more entries than it has":  {with(n.snapshot(root.ID, 7, 26), all()[1:]...), ErrCounts, false},
-		"signed, an index page above the wrong kind": {with(n.snapshot(deep.ID, 6, 26), append([]*rec.Blob{deep}, all()[1:]...)...), nil, false},
-		"signed, a snapshot as its own root":         {with(n.snapshot(sn.ID, 6, 26), sn), ErrUnexpected, false},
-		"signed, a reference twice":                  {with(n.snapshot(twice.ID, 1, 10), twice, d), page.ErrPage, false},
+		"a writer of his own making":                      {with(signed(own, ownPK, "laptop", selfMade), all()[1:]...), box.ErrCert, false},
+		"with the certificate of a real writer":           {with(signed(own, ownPK, name, cert), all()[1:]...), box.ErrCert, false},
+		"a certificate of another master key":             {with(claim(otherPK, otherName, otherCert, nil, false), all()[1:]...), box.ErrCert, false},
+		"a certificate for another name":                  {with(claim(pk, "server", cert, nil, false), all()[1:]...), box.ErrCert, false},
+		"no certificate":                                  {with(claim(pk, name, nil, nil, false), all()[1:]...), box.ErrCert, false},
+		"signed by another writer of this master":         {with(claim(masterPK, masterName, masterCert, nil, false), all()[1:]...), box.ErrSignature, false},
+		"with the signature of an earlier snapshot":       {with(claim(pk, name, cert, sn.Sig[:64:64], true), all()[1:]...), box.ErrSignature, false},
+		"signed by whoever stored it":                     {with(as(sn, func(c *rec.Blob) { c.Sig = ed25519.Sign(own, c.ID[:]) }), all()[1:]...), box.ErrSignature, false},
+		"a part of a run, passed off as the whole":        {with(claim(pk, name, cert, nil, true), all()[1:]...), ErrPartial, false},
+		"signed, and says more entries than it has":       {with(n.snapshot(root.ID, 7, 26), all()[1:]...), ErrCounts, false},
+		"signed, and says fewer entries":                  {with(n.snapshot(root.ID, 5, 26), all()[1:]...), ErrCounts, false},
+		"signed, and says more bytes":                     {with(n.snapshot(root.ID, 6, 27), all()[1:]...), ErrCounts, false},
+		"signed, and says fewer bytes":                    {with(n.snapshot(root.ID, 6, 25), all()[1:]...), ErrCounts, false},
+		"signed, an index page above the wrong kind":      {with(n.snapshot(deep.ID, 3, 10), deep, p, d), ErrUnexpected, false},
+		"signed, an index page above one of its own kind": {with(n.snapshot(level.ID, 6, 26), append([]*rec.Blob{level}, all()[1:]...)...), ErrUnexpected, false},
+		"signed, a snapshot as its own root":              {with(n.snapshot(sn.ID, 6, 26), sn), ErrUnexpected, false},
+		"signed, a reference twice":                       {with(n.snapshot(twice.ID, 1, 10), twice, d), page.ErrPage, false},
 	} {
 		s := newMaker(t, 1)
 		s.add(&rec.Session{Data: m.box.Session()}, &rec.Session{Data: n.box.Session()})
@@ -139,6 +144,9 @@ func TestStoreAttacks(t *testing.T) {
 		want := c.blobs[0].ID
 		if c.stream {
 			want = sn.ID
+		}
+		if c.want == nil && name != "nothing" {
+			t.Fatalf("%s: what is it refused for?", name)
 		}
 		if got, err := s.run(Options{Want: want}); !errors.Is(err, c.want) || err == nil && (c.want != nil || len(got) != 12) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
