@@ -90,6 +90,10 @@ func (c Cutter) Group() Secret { return derive(c.cut.Bytes(), "group") }
 // Page returns the key of the HMAC that decides where pages of entries end.
 func (c Cutter) Page() Secret { return derive(c.cut.Bytes(), "page") }
 
+// Cache returns the key of the HMAC that vouches for change caches
+// (docs/format/cache.md).
+func (c Cutter) Cache() Secret { return derive(c.cut.Bytes(), "cache") }
+
 // Format implements fmt.Formatter for every verb, as that of Secret.
 func (c Cutter) Format(f fmt.State, verb rune) { c.cut.Format(f, verb) }
 

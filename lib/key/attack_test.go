@@ -32,6 +32,7 @@ func TestNothingIsDerivedTwice(t *testing.T) {
 		cut, _ := k.Cut()
 		add(name+"group", cut.Group().Bytes())
 		add(name+"page", cut.Page().Bytes())
+		add(name+"cache", cut.Cache().Bytes())
 		for b := range slices.Chunk(cut.Gear(2048+16), SecretSize) { // all that the chunker takes
 			add(name+"gear", b)
 		}

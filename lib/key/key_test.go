@@ -76,11 +76,12 @@ func derivations(t *testing.T, k *Key) map[string][]byte {
 		"H(meta.pk)": hash(metaPK.Bytes()), "root.pk": root, "writer.seed": writer.Seed(),
 		"writer.pk": writer.Public().(ed25519.PublicKey), "cert": cert, "gear[:64]": cut.Gear(64),
 		"H(gear[:2064])": hash(cut.Gear(2064)), "group cut": cut.Group().Bytes(), "page cut": cut.Page().Bytes(),
+		"cache cut": cut.Cache().Bytes(),
 	}
 }
 
 var derivationNames = []string{"key id", "id.meta", "id.data", "cut", "meta.seed", "data.seed", "meta.pk", "data.pk",
-	"H(meta.pk)", "root.pk", "writer.seed", "writer.pk", "cert", "gear[:64]", "H(gear[:2064])", "group cut", "page cut"}
+	"H(meta.pk)", "root.pk", "writer.seed", "writer.pk", "cert", "gear[:64]", "H(gear[:2064])", "group cut", "page cut", "cache cut"}
 
 func TestVectors(t *testing.T) {
 	if *record {

@@ -162,6 +162,15 @@ func (k *Checker) Parents(e *rec.Entry) (lost []string) {
 	return lost
 }
 
+// Behind returns a key behind the last entry that was checked: of a file of which
+// more pieces are due, that of the next. ok is false if there was no entry yet.
+func (k *Checker) Behind() (key Key, ok bool) {
+	if k.more {
+		return Key{k.last.Path, k.lastEnd}, true
+	}
+	return Key{k.last.Path, k.last.Off + 1}, k.started
+}
+
 // Finish reports a file whose last piece did not come.
 func (k *Checker) Finish() error {
 	if k.more {

@@ -220,6 +220,18 @@ func (t *Tree) Finish() (root id.ID, err error) {
 	return id.ID{}, fmt.Errorf("%w: a tree without entries", ErrPage)
 }
 
+// Copy returns a Tree in the state of t, which goes on independently: finishing it
+// gives the root of the pages so far. It shares Begins and Seal with t.
+func (t *Tree) Copy() *Tree {
+	c := *t
+	c.levels = slices.Clone(t.levels)
+	for k := range c.levels {
+		l := &c.levels[k]
+		l.keys, l.refs = slices.Clone(l.keys), slices.Clone(l.refs)
+	}
+	return &c
+}
+
 // Refs collects the references of a page in order of first use.
 type Refs struct {
 	Bytes []byte

@@ -32,7 +32,13 @@ func encode(w *wire.Writer, v Record) (payload []byte, err error) {
 		w.BinLen(len(v.Data))
 		payload = v.Data
 	case *Cut:
-		begin(w, 1, "cut")
+		if v.Keep == 0 {
+			begin(w, 1, "cut")
+			break
+		}
+		begin(w, 2, "cut")
+		w.Str("keep")
+		w.Uint(v.Keep)
 	case *Names:
 		begin(w, 3, "names")
 		w.Str("users")
@@ -56,6 +62,10 @@ func encode(w *wire.Writer, v Record) (payload []byte, err error) {
 		w.Str(v.As)
 	case *Missing:
 		begin(w, 2, "missing")
+		w.Str("id")
+		w.Bin(v.ID[:])
+	case *Checkpoint:
+		begin(w, 2, "checkpoint")
 		w.Str("id")
 		w.Bin(v.ID[:])
 	case *Toc:
@@ -205,10 +215,17 @@ func (b *Blob) encode(w *wire.Writer) {
 	w.BinLen(len(b.Data))
 }
 
-var endKeys = []string{"t", "status", "entries", "bytes", "warnings", "warned", "users", "groups"}
+var endKeys = []string{"t", "status", "entries", "bytes", "warnings", "warned", "users", "groups", "unchanged"}
+
+// unchangedKey is the last of endKeys, and the only one that may be absent.
+const unchangedKey = 8
 
 func (e *End) encode(w *wire.Writer) {
-	begin(w, len(endKeys), "end")
+	n := len(endKeys)
+	if e.Unchanged.IsZero() {
+		n--
+	}
+	begin(w, n, "end")
 	w.Str("status")
 	w.Uint(uint64(e.Status))
 	w.Str("entries")
@@ -226,6 +243,10 @@ func (e *End) encode(w *wire.Writer) {
 	EncodeNames(w, e.Users)
 	w.Str("groups")
 	EncodeNames(w, e.Groups)
+	if !e.Unchanged.IsZero() {
+		w.Str("unchanged")
+		w.Bin(e.Unchanged[:])
+	}
 }
 
 // A layout is how one record is read: its keys in canonical order, those that
@@ -251,7 +272,7 @@ func Decode(c *wire.Cursor, v Record, strict bool) error {
 	case *Blob:
 		l = layout{blobKeys, all(blobKeys) &^ (1 << 6), func(k int) { v.read(c, k) }}
 	case *End:
-		l = layout{endKeys, all(endKeys), func(k int) { v.read(c, k) }}
+		l = layout{endKeys, all(endKeys) &^ (1 << unchangedKey), func(k int) { v.read(c, k) }}
 	case *Chunk:
 		l = simple(func(k int) {
 			if k == 1 {
@@ -261,7 +282,7 @@ func Decode(c *wire.Cursor, v Record, strict bool) error {
 			}
 		}, "t", "n", "data")
 	case *Cut:
-		l = simple(nil, "t")
+		l = layout{[]string{"t", "keep"}, 1, func(int) { v.Keep = c.Uint(MaxRefs) }}
 	case *Names:
 		l = simple(func(k int) {
 			if k == 1 {
@@ -288,6 +309,8 @@ func Decode(c *wire.Cursor, v Record, strict bool) error {
 			}
 		}, "t", "id", "received", "as")
 	case *Missing:
+		l = simple(func(int) { v.ID = readID(c) }, "t", "id")
+	case *Checkpoint:
 		l = simple(func(int) { v.ID = readID(c) }, "t", "id")
 	case *Toc:
 		l = simple(func(int) { v.Rows = c.Bin(MaxSealed) }, "t", "rows")
@@ -338,6 +361,10 @@ func finish(v Record, seen uint64, strict bool) error {
 		}
 	case *Blob:
 		return v.check(seen)
+	case *Cut:
+		if strict && seen>>1&1 == 1 && v.Keep == 0 {
+			return fmt.Errorf("key %q: %w", "keep", wire.ErrCanonical)
+		}
 	}
 	return nil
 }
@@ -398,6 +425,8 @@ func (e *End) read(c *wire.Cursor, k int) {
 		e.Users = DecodeNames(c)
 	case "groups":
 		e.Groups = DecodeNames(c)
+	case "unchanged":
+		e.Unchanged = readID(c)
 	}
 }
 

@@ -7,7 +7,7 @@
 //
 //	tree     head, entry…, names…, end
 //	content  head, (chunk…, entry…, cut)…, names…, end
-//	sealed   head, (session | blob | stored | missing | toc)…, end
+//	sealed   head, (session | blob | checkpoint | stored | missing | toc)…, end
 //
 // and in all of them tick, note and fail. The format is specified in
 // docs/format/streams.md; this package is its only reader and writer. It knows
@@ -69,7 +69,7 @@ const (
 )
 
 // A Record is one of *Head, *Entry, *Chunk, *Cut, *Names, *Session, *Blob,
-// *Stored, *Missing, *Toc, *Tick, *Note, *Fail, *End.
+// *Stored, *Missing, *Checkpoint, *Toc, *Tick, *Note, *Fail, *End.
 type Record interface{ name() string }
 
 // Head begins a stream. Its encoding begins with fixed bytes (see Magic).
@@ -128,7 +128,8 @@ func TimeOf(t time.Time) Time { return Time{t.Unix(), uint32(t.Nanosecond())} }
 // Std converts to a time.Time in UTC.
 func (t Time) Std() time.Time { return time.Unix(t.Sec, int64(t.Nsec)).UTC() }
 
-// Chunk is a piece of file content. N counts from 0 after each cut. Data is
+// Chunk is a piece of file content. N counts on from those that the last cut
+// kept, from 0 if it kept none. Data is
 // valid until Free.
 type Chunk struct {
 	N    uint64
@@ -139,8 +140,10 @@ type Chunk struct {
 // Free gives the chunk's memory back; Data must not be used afterwards.
 func (c *Chunk) Free() { c.buf.free(); c.Data, c.buf = nil, nil }
 
-// Cut ends a page of entries.
-type Cut struct{}
+// Cut ends a page of entries. Of the chunks that can be named, the Keep newest
+// stay so, and count from 0 again: they were sent ahead, for the pages that
+// follow. The others are let go.
+type Cut struct{ Keep uint64 }
 
 // Names are parts of the tables of user and group names that do not fit into
 // the end record. Ids ascend.
@@ -214,6 +217,10 @@ type Stored struct {
 // Missing names a blob that a repository could not give.
 type Missing struct{ ID id.ID }
 
+// Checkpoint says that the snapshot blob of that id, which came before it, is of
+// the tree so far: a partial one, to be made durable now and not to be listed.
+type Checkpoint struct{ ID id.ID }
+
 // Toc is a pack's table of contents, rows as package pack writes them.
 type Toc struct{ Rows []byte }
 
@@ -236,6 +243,9 @@ type End struct {
 	Warned   []string // the first of them
 	Users    []Name
 	Groups   []Name
+	// Unchanged, in a sealed stream, is the snapshot among the head's Base that
+	// the tree is the same as: no snapshot came.
+	Unchanged id.ID
 }
 
 // Warn counts a warning and keeps its text if it is among the first.
@@ -266,20 +276,21 @@ func (e *End) Follow(before *End) {
 	e.Groups = append(e.Groups, own.Groups...)
 }
 
-func (*Head) name() string    { return "head" }
-func (*Entry) name() string   { return "entry" }
-func (*Chunk) name() string   { return "chunk" }
-func (*Cut) name() string     { return "cut" }
-func (*Names) name() string   { return "names" }
-func (*Session) name() string { return "session" }
-func (*Blob) name() string    { return "blob" }
-func (*Stored) name() string  { return "stored" }
-func (*Missing) name() string { return "missing" }
-func (*Toc) name() string     { return "toc" }
-func (*Tick) name() string    { return "tick" }
-func (*Note) name() string    { return "note" }
-func (*Fail) name() string    { return "fail" }
-func (*End) name() string     { return "end" }
+func (*Head) name() string       { return "head" }
+func (*Entry) name() string      { return "entry" }
+func (*Chunk) name() string      { return "chunk" }
+func (*Cut) name() string        { return "cut" }
+func (*Names) name() string      { return "names" }
+func (*Session) name() string    { return "session" }
+func (*Blob) name() string       { return "blob" }
+func (*Stored) name() string     { return "stored" }
+func (*Missing) name() string    { return "missing" }
+func (*Checkpoint) name() string { return "checkpoint" }
+func (*Toc) name() string        { return "toc" }
+func (*Tick) name() string       { return "tick" }
+func (*Note) name() string       { return "note" }
+func (*Fail) name() string       { return "fail" }
+func (*End) name() string        { return "end" }
 
 // Errors that a Reader returns; match them with errors.Is.
 var (
@@ -335,6 +346,8 @@ func newRecord(name string) Record {
 		return &Stored{}
 	case "missing":
 		return &Missing{}
+	case "checkpoint":
+		return &Checkpoint{}
 	case "toc":
 		return &Toc{}
 	case "tick":
@@ -358,7 +371,7 @@ func (k Kind) belongs(name string) bool {
 		return k == Tree || k == Content
 	case "chunk", "cut":
 		return k == Content
-	case "session", "blob", "stored", "missing", "toc":
+	case "session", "blob", "stored", "missing", "checkpoint", "toc":
 		return k == Sealed
 	}
 	return false

@@ -51,9 +51,9 @@ func samples() map[Kind][]Record {
 		Tree: {&Head{Kind: Tree, Host: "h", User: "u", Time: Time{1, 2}, Roots: []Root{{"/", "a"}}, Follow: true},
 			&Entry{Path: "a", Type: Dir, Mode: 0o755}, fileEntry(), &Tick{1, 2}, &Note{"pv-scan", "hm"}, &Names{Users: names}, end},
 		Content: {&Head{Kind: Content, Host: "h", User: "u", Roots: nil, Chunker: &Chunker{"gear1", 1, 2, 3}, Base: []id.ID{someID(8)}},
-			&Chunk{N: 0, Data: []byte("hello")}, &Entry{Path: "a", Type: File, Size: 5, Extents: []Extent{{N: 0, Len: 5}}}, &Cut{}, end},
+			&Chunk{N: 0, Data: []byte("hello")}, &Entry{Path: "a", Type: File, Size: 5, Extents: []Extent{{N: 0, Len: 5}}}, &Cut{}, &Cut{Keep: 7}, end},
 		Sealed: {&Head{Kind: Sealed, Order: Loose, Meta: true, Nonce: make([]byte, NonceSize)}, &Session{make([]byte, SessionSize)}, blob, snap,
-			&Stored{someID(4), Time{9, 9}, "nas"}, &Missing{someID(6)}, &Toc{[]byte{1, 2}}, end},
+			&Stored{someID(4), Time{9, 9}, "nas"}, &Missing{someID(6)}, &Checkpoint{someID(4)}, &Toc{[]byte{1, 2}}, end},
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -311,6 +312,9 @@ func (r *Reader) decode(raw []byte, only string) (Record, error) {
 	r.c.Reset(raw, r.strict)
 	if err := Decode(r.c, v, r.strict); err != nil {
 		return nil, fmt.Errorf("%s record: %w", name, err)
+	}
+	if e, ok := v.(*End); ok && !e.Unchanged.IsZero() && (r.head == nil || !slices.Contains(r.head.Base, e.Unchanged)) {
+		return nil, fmt.Errorf("unchanged since snapshot %s, which the head does not name as a base: %w", e.Unchanged, ErrBad)
 	}
 	if h, ok := v.(*Head); ok && h.Kind != r.kind {
 		return nil, fmt.Errorf("%w: this is a %s stream, but a %s stream belongs here%s", ErrKind, h.Kind, r.kind, hint(h.Kind, r.kind))

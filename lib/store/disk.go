@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 	"sync"
+
+	"golang.org/x/sys/unix"
 
 	"preserve/lib/durable"
 )
@@ -16,11 +19,16 @@ var errAborted = errors.New("aborted")
 
 // A disk is all that one put does to the file system: it makes temporaries,
 // gives them their final names, makes both durable, and removes its own
-// temporaries, nothing else. It may be used by many goroutines.
+// temporaries and those of puts that died, nothing else. It may be used by many
+// goroutines.
+//
+// A temporary is locked, with a lock of its own, for as long as whoever made it
+// needs it. The lock goes with the process, however that ends: so a temporary that
+// can be locked is nobody's.
 type disk struct {
 	tmp    string // directory of the temporaries
 	mu     sync.Mutex
-	temps  map[string]bool
+	temps  map[string]*temp
 	closed bool
 	// before is called with each step before it is taken; its error is the
 	// step's. It is nil but in tests.
@@ -34,7 +42,7 @@ func (d *disk) step(what, path string) error {
 	return d.before(what + " " + path)
 }
 
-// A temp is a temporary file, open for writing.
+// A temp is a temporary file, open for writing and locked.
 type temp struct {
 	*os.File
 	d *disk
@@ -47,17 +55,16 @@ func (t *temp) Write(p []byte) (int, error) {
 	return t.File.Write(p)
 }
 
-// settle makes the file's contents durable and closes it.
+// settle makes the file's contents durable. The file stays open, and so locked.
 func (t *temp) settle() error {
-	err := t.d.step("sync", t.Name())
-	if err == nil {
-		err = t.Sync()
+	if err := t.d.step("sync", t.Name()); err != nil {
+		return err
 	}
-	if cerr := t.Close(); err == nil {
-		err = cerr
-	}
-	return err
+	return t.Sync()
 }
+
+// tempPrefix begins the names of temporaries.
+const tempPrefix = "put-"
 
 // create makes a temporary that only its owner reads.
 func (d *disk) create() (*temp, error) {
@@ -66,32 +73,89 @@ func (d *disk) create() (*temp, error) {
 	if d.closed {
 		return nil, errAborted
 	}
-	path := d.tmp + "/put-" + rand.Text()
-	if err := d.step("create", path); err != nil {
-		return nil, err
+	for tries := 1; ; tries++ {
+		path := d.tmp + "/" + tempPrefix + rand.Text()
+		if err := d.step("create", path); err != nil {
+			return nil, err
+		}
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
+		if err != nil {
+			return nil, err
+		}
+		if lockTemp(f) == errTaken || !linked(f) {
+			// A sweep came before the lock.
+			_ = os.Remove(path) // it may have done so
+			f.Close()
+			if tries < 100 {
+				continue
+			}
+			return nil, fmt.Errorf("make a temporary in %q: others remove it at once", d.tmp)
+		}
+		t := &temp{f, d}
+		d.temps[path] = t
+		return t, nil
 	}
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
+}
+
+var errTaken = errors.New("locked by another")
+
+// lockTemp locks a temporary. It returns errTaken if somebody else has, and another
+// error where there are no locks.
+func lockTemp(f *os.File) error {
+	err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return errTaken
+	}
+	return err
+}
+
+// linked reports whether a file still has its name.
+func linked(f *os.File) bool {
+	var st unix.Stat_t
+	return unix.Fstat(int(f.Fd()), &st) == nil && st.Nlink > 0
+}
+
+// sweep removes the temporaries of puts that were killed: those that it can lock.
+// Where there are no locks it removes none. What it cannot open or remove stays:
+// it harms nobody.
+func (d *disk) sweep() (removed int) {
+	list, err := os.ReadDir(d.tmp)
 	if err != nil {
-		return nil, err
+		return 0
 	}
-	d.temps[path] = true
-	return &temp{f, d}, nil
+	for _, e := range list {
+		if !e.Type().IsRegular() || !strings.HasPrefix(e.Name(), tempPrefix) {
+			continue
+		}
+		f, err := os.OpenFile(d.tmp+"/"+e.Name(), os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+		if err != nil {
+			continue
+		}
+		// The name is random: if it is not there any more, no other file has it.
+		if lockTemp(f) == nil && os.Remove(f.Name()) == nil {
+			removed++
+		}
+		f.Close()
+	}
+	return removed
 }
 
 // publish gives a temporary its final name, without replacing anything: then
-// the error is fs.ErrExist.
-func (d *disk) publish(path, final string) error {
+// the error is fs.ErrExist. Only behind that is the file closed, which unlocks it;
+// it was synced, so that closing has nothing to tell.
+func (d *disk) publish(t *temp, final string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !d.temps[path] {
+	if d.temps[t.Name()] == nil {
 		return errAborted
 	}
 	if err := d.step("publish", final); err != nil {
 		return err
 	}
-	err := durable.Publish(path, final)
+	err := durable.Publish(t.Name(), final)
 	if err == nil {
-		delete(d.temps, path)
+		delete(d.temps, t.Name())
+		_ = t.Close()
 	}
 	return err
 }
@@ -115,16 +179,16 @@ func (d *disk) syncDir(path string) error {
 	return durable.SyncDir(path)
 }
 
-// remove removes a temporary that is not needed.
-func (d *disk) remove(path string) {
+// remove closes a temporary, and removes it if it has not got another name.
+func (d *disk) remove(t *temp) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.temps[path] {
-		// If it cannot be removed it stays as a stale temporary, which harms
-		// nobody.
-		_ = os.Remove(path)
-		delete(d.temps, path)
+	if d.temps[t.Name()] != nil {
+		// If it cannot be removed it stays for a sweep.
+		_ = os.Remove(t.Name())
+		delete(d.temps, t.Name())
 	}
+	_ = t.Close() // nothing of it counts, or it is closed
 }
 
 // abort removes all temporaries and lets no more be made.
@@ -135,7 +199,7 @@ func (d *disk) abort() {
 	for path := range d.temps {
 		_ = os.Remove(path) // as in remove
 	}
-	d.temps = map[string]bool{}
+	d.temps = map[string]*temp{}
 }
 
 // writeObject makes a small object that is there, whole, after power loss. If
@@ -145,11 +209,11 @@ func (p *Put) writeObject(data []byte, dir, name string) error {
 	if err != nil {
 		return p.spaceError(err)
 	}
-	defer p.disk.remove(f.Name())
-	if _, err = f.Write(data); err != nil {
-		_ = f.Close() // nothing of it counts
-	} else if err = f.settle(); err == nil {
-		err = p.disk.publish(f.Name(), p.r.path(dir, name))
+	defer p.disk.remove(f)
+	if _, err = f.Write(data); err == nil {
+		if err = f.settle(); err == nil {
+			err = p.disk.publish(f, p.r.path(dir, name))
+		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return p.spaceError(fmt.Errorf("write %s/%s: %w", dir, name, err))

@@ -13,6 +13,7 @@ import (
 
 	"preserve/lib/id"
 	"preserve/lib/pack"
+	"preserve/lib/rec"
 	"preserve/lib/store/storetest"
 )
 
@@ -80,8 +81,96 @@ func TestKilledAtEveryStep(t *testing.T) {
 	}
 }
 
+// Killed before any step of a run with checkpoints, a put leaves those whole that
+// are there, and the next need not send again what they reach.
+func TestKilledAtEveryStepOfCheckpoints(t *testing.T) {
+	t.Parallel()
+	run := storetest.New(1).Run(4, 2, 2, 3000)
+	last := run.Trees[len(run.Trees)-1]
+	blobs := uint64(0)
+	for _, v := range run.Records {
+		if _, is := v.(*rec.Blob); is {
+			blobs++
+		}
+	}
+	total := int64(1 << 40)
+	seen := map[int]bool{} // how many checkpoints a kill left
+	for k := int64(-1); k < total; k++ {
+		dir := filepath.Join(t.TempDir(), "repo")
+		p := mustPut(t, mustCreate(t, dir), nil)
+		n := k
+		if k < 0 {
+			n = total
+		}
+		steps := killAt(p, n)
+		err := feed(p, run.Records)
+		if err == nil {
+			_, err = p.Commit()
+		}
+		p.background.Wait() // and nothing else: its temporaries stay
+		if k < 0 {
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkRoots(t, *steps, len(run.Trees))
+			total = int64(len(*steps))
+			continue
+		}
+		if !errors.Is(err, errKilled) {
+			t.Fatalf("killed at step %d of %d: %v", k, total, err)
+		}
+		checkSound(t, dir)
+		left := files(t, filepath.Join(dir, "checkpoints"))
+		seen[len(left)] = true
+		durable := uint64(0) // what the last of them reaches is not stored again
+		for _, tree := range run.Trees {
+			if slices.Contains(left, tree.Snapshot().ID.String()) {
+				durable = uint64(len(tree.Blobs))
+			}
+		}
+		again := mustPut(t, mustOpen(t, dir, &log{}), nil)
+		if err := feed(again, run.Records); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := again.Commit(); err != nil || again.Count.Had < durable || again.Count.Had+again.Count.New != blobs {
+			t.Fatalf("after a kill at step %d: %v, %d had of %d: %+v", k, err, durable, blobs, again.Count)
+		}
+		checkSound(t, dir)
+		if got, err := walkAll(mustOpen(t, dir, &log{}), last.Snapshot().ID, false); err != nil || !same(got, downOrder(last, false)) {
+			t.Fatalf("after a kill at step %d: %v", k, err)
+		}
+	}
+	if total < 80 || len(seen) != len(run.Trees)+1 {
+		t.Fatalf("%d steps, %v", total, seen)
+	}
+}
+
+// checkRoots makes sure that behind every segment, which follows the packs that it
+// lists, there is one checkpoint, and one snapshot at the very end.
+func checkRoots(t testing.TB, steps []string, n int) {
+	t.Helper()
+	var order []string
+	for _, s := range steps {
+		path, is := strings.CutPrefix(s, "publish ")
+		for _, dir := range []string{"packs", "index", "checkpoints", "snapshots"} {
+			if is && strings.HasPrefix(path, repoPart(steps, "/"+dir+"/")) && (len(order) == 0 || order[len(order)-1] != dir) {
+				order = append(order, dir)
+			}
+		}
+	}
+	want := strings.Repeat("packs index checkpoints ", n) + "snapshots"
+	if got := strings.Join(order, " "); got != want {
+		t.Fatalf("%s\nwant %s\n%s", got, want, strings.Join(steps, "\n"))
+	}
+	for k, s := range steps {
+		if dir := repoPart(steps, "/checkpoints"); strings.HasPrefix(s, "publish "+dir+"/") && steps[k+1] != "syncdir "+dir {
+			t.Fatalf("not synced: %s", strings.Join(steps, "\n"))
+		}
+	}
+}
+
 // checkSound makes sure of invariants: what is listed is there and whole, and
-// whatever a snapshot reaches is listed.
+// whatever a snapshot or checkpoint reaches is listed.
 func checkSound(t testing.TB, dir string) {
 	t.Helper()
 	lg := &log{}
@@ -112,7 +201,11 @@ func checkSound(t testing.TB, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, i := range list {
+	roots, err := r.names("checkpoints")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range append(list, roots...) {
 		got, err := walkAll(r, i, false)
 		if err != nil || strings.Contains(strings.Join(got, " "), "missing") {
 			t.Fatalf("snapshot %s: %v", i, err)

@@ -91,8 +91,7 @@ func (p *Put) newPack() (*openPack, error) {
 
 // drop gives up a pack.
 func (p *Put) drop(o *openPack) {
-	_ = o.f.Close() // nothing of it counts
-	p.disk.remove(o.f.Name())
+	p.disk.remove(o.f)
 }
 
 // finish ends a pack and lets it become durable in the background.
@@ -119,7 +118,7 @@ func (p *Put) finish(o *openPack) error {
 
 // settle makes a pack durable under its final name.
 func (p *Put) settle(o *openPack, name id.ID) error {
-	defer p.disk.remove(o.f.Name()) // if it is there still
+	defer p.disk.remove(o.f) // if it is there still
 	if err := o.f.settle(); err != nil {
 		return err
 	}
@@ -128,7 +127,7 @@ func (p *Put) settle(o *openPack, name id.ID) error {
 	if err != nil {
 		return err
 	}
-	if err := p.disk.publish(o.f.Name(), p.r.packPath(name)); err != nil {
+	if err := p.disk.publish(o.f, p.r.packPath(name)); err != nil {
 		return err
 	}
 	p.mu.Lock()

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"hash/maphash"
@@ -56,7 +55,8 @@ type Put struct {
 	meta        map[id.ID]uint64       // metadata that was checked: kind and a hash of the references
 	seed        maphash.Seed
 	missing     id.Set
-	snapshot    *rec.Blob
+	base        []id.ID
+	snapshot    *Snapshot // received, and named by no checkpoint
 	pendingRows int
 	quota       int64     // that may be written, if there is one
 	room        int64     // that may be written before the free space is asked for
@@ -73,6 +73,11 @@ type Count struct {
 	NewBytes uint64 // of sealed data
 	HadBytes uint64
 	Packs    int // that are durable and listed
+	// Checkpoints that were written, and that were passed over since something
+	// was missing.
+	Checkpoints, Passed int
+	// Adopted packs: those of puts that were killed before they had listed them.
+	Adopted int
 }
 
 // PutOptions of a put.
@@ -105,16 +110,18 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.checkPacks(v)
+	r.checkPacks(v, "what they held is stored again where it comes again, and older snapshots may lack it")
 	p := &Put{
 		r: r, view: v, o: o,
-		disk:     &disk{tmp: r.path("tmp"), temps: map[string]bool{}},
+		base:     base,
+		disk:     &disk{tmp: r.path("tmp"), temps: map[string]*temp{}},
 		slots:    make(chan struct{}, syncing),
 		dirs:     map[string]bool{},
 		sessions: map[id.ID]*rec.Session{},
 		meta:     map[id.ID]uint64{},
 		seed:     maphash.MakeSeed(),
 	}
+	p.disk.sweep()
 	p.mark()
 	if o.MaxBytes > 0 {
 		used, err := r.used()
@@ -123,7 +130,13 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 		}
 		p.quota = o.MaxBytes - used
 	}
-	return p, p.checkRoom(0)
+	if err := p.checkRoom(0); err != nil {
+		return nil, err
+	}
+	if err := p.adopt(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // mark begins the count towards the next barrier.
@@ -226,19 +239,6 @@ func (p *Put) Turn() error {
 	return p.barrier()
 }
 
-func (p *Put) takeSnapshot(b *rec.Blob) error {
-	if p.snapshot != nil {
-		return fmt.Errorf("snapshot %s behind snapshot %s: a stream has one: %w", b.ID, p.snapshot.ID, rec.ErrTwice)
-	}
-	if _, err := p.r.where(b.ID); errors.Is(err, ErrForgotten) {
-		return fmt.Errorf("snapshot %s is %w: %q", b.ID, ErrForgotten, p.r.dir)
-	}
-	c := *b
-	c.Data, c.Refs, c.Sig = append([]byte(nil), b.Data...), append([]byte(nil), b.Refs...), append([]byte(nil), b.Sig...)
-	p.snapshot = &c
-	return nil
-}
-
 // Keep makes durable and lists what is whole, after a stream that ended badly or
 // a disk that is full: the next run need not send it again. It returns the first
 // error, after which as much as possible was kept.
@@ -265,60 +265,4 @@ func (p *Put) Keep() error {
 	p.background.Wait()
 	note(p.publish())
 	return first
-}
-
-// Commit makes the snapshot that was received be there. The caller has seen the
-// end record. It returns the snapshot's id. When it returns nil, everything that
-// the snapshot reaches is durable.
-func (p *Put) Commit() (id.ID, error) {
-	s := p.snapshot
-	if s == nil {
-		return id.ID{}, errors.New("the stream has no snapshot: there is nothing to commit")
-	}
-	if n := p.missing.Len(); n > 0 {
-		return s.ID, fmt.Errorf("the snapshot needs what is %w (blobs: %d): it was not committed", ErrMissing, n)
-	}
-	if err := p.barrier(); err != nil {
-		return s.ID, err
-	}
-	now, err := p.now()
-	if err != nil {
-		return s.ID, err
-	}
-	object := Snapshot{rec.Stored{ID: s.ID, Received: now, As: p.o.As}, p.sessions[s.SID], s}
-	var nonce [rec.NonceSize]byte
-	if _, err := rand.Read(nonce[:]); err != nil {
-		return s.ID, err
-	}
-	data, err := object.encode(nonce)
-	if err != nil {
-		return s.ID, err
-	}
-	// The checkpoint is a root for a collector from now on; only then is it of
-	// use to look whether one was at work meanwhile.
-	if err := p.writeObject(data, "checkpoints", s.ID.String()); err != nil {
-		return s.ID, err
-	}
-	if err := p.r.checkCollected(); err != nil {
-		return s.ID, err
-	}
-	return s.ID, p.writeObject(data, "snapshots", s.ID.String())
-}
-
-// now is the time of the repository's file system, which may be another
-// machine's.
-func (p *Put) now() (rec.Time, error) {
-	f, err := p.disk.create()
-	if err != nil {
-		return rec.Time{}, p.spaceError(err)
-	}
-	defer p.disk.remove(f.Name())
-	st, err := f.Stat()
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return rec.Time{}, p.spaceError(err)
-	}
-	return rec.TimeOf(st.ModTime()), nil
 }

@@ -147,6 +147,31 @@ func (r *Repo) HasSnapshot(i id.ID) (bool, error) {
 	return err == nil, err
 }
 
+// IsCommitted reports whether i is a snapshot that is not marked as forgotten. A
+// checkpoint is none: it may be of a part of a tree.
+func (r *Repo) IsCommitted(i id.ID) (bool, error) {
+	dir, err := r.where(i)
+	if errors.Is(err, ErrMissing) || errors.Is(err, ErrForgotten) {
+		return false, nil
+	}
+	return dir == "snapshots", err
+}
+
+// committed reads a snapshot that is no mere checkpoint; of one the error is
+// ErrMissing.
+func (r *Repo) committed(i id.ID) (*Snapshot, error) {
+	switch is, err := r.IsCommitted(i); {
+	case err != nil:
+		return nil, err
+	case is:
+		return r.Snapshot(i)
+	}
+	if _, err := r.where(i); err != nil {
+		return nil, r.whereError("snapshot "+i.String(), err)
+	}
+	return nil, fmt.Errorf("snapshot %s is %w: %q has a checkpoint of that id", i, ErrMissing, r.dir)
+}
+
 // whereError says of a snapshot that it is missing or forgotten, or what kept us
 // from knowing.
 func (r *Repo) whereError(what string, err error) error {

@@ -4,7 +4,8 @@
 //
 // The layout, the formats and both protocols are specified in
 // docs/format/repository.md. Nothing that was published is ever changed,
-// renamed over or deleted here: what put removes are its own temporaries.
+// renamed over or deleted here: what put removes are its own temporaries, and
+// those of puts that were killed.
 //
 //	config            what the repository is; published once
 //	lock              a shared lock for put and get, an exclusive one for a collector
@@ -14,7 +15,8 @@
 //	index/SHA256      index segments (package pack)
 //	gc/SHA256         a collector's segments: refused by this version
 //	snapshots/ID      snapshot objects
-//	checkpoints/ID    the same, written before the last check of a commit
+//	checkpoints/ID    the same, written before the last check of a commit; also of
+//	                  what a run that goes on has stored so far
 //	forgotten/ID      a mark: this snapshot counts no more
 //	tmp/              temporaries
 package store

@@ -192,10 +192,10 @@ func (v *view) lookup(i id.ID, bad func(segment id.ID, err error)) iter.Seq[Row]
 	}
 }
 
-// checkPacks passes over the rows of packs that are not there, or not whole, so
-// that put does not rely on them: what comes again is stored again, and so the
-// repository heals.
-func (r *Repo) checkPacks(v *view) {
+// checkPacks lets v pass over the rows of packs that are not there, or not whole, so
+// that nobody relies on them: what put is sent again it stores again, and so the
+// repository heals. It warns of them; so says what follows.
+func (r *Repo) checkPacks(v *view, so string) {
 	gone := map[id.ID]bool{}
 	check := func(name id.ID, size uint64) {
 		st, err := os.Stat(r.packPath(name))
@@ -212,7 +212,7 @@ func (r *Repo) checkPacks(v *view) {
 		}
 	}
 	if v.gone = gone; len(gone) > 0 {
-		r.opts.Warn("%d packs of the repository are missing or not whole: what they held is stored again where it comes again, and older snapshots may lack it", len(gone))
+		r.opts.Warn("%d packs of the repository are missing or not whole: %s", len(gone), so)
 	}
 }
 
@@ -282,29 +282,47 @@ func (r *Repo) Lookup(i id.ID) (iter.Seq[Row], error) {
 }
 
 // IDs calls fn with each blob id of the index once, in ascending order, without
-// those of sessions. An error of fn ends it.
+// those of sessions and those whose packs are not there, and with those of packs
+// that the next put lists: who has the list does not send what is in it. An error of
+// fn ends it.
 func (r *Repo) IDs(fn func(id.ID) error) error {
 	v, err := r.current()
 	if err != nil {
 		return err
 	}
+	r.checkPacks(v, "what only they held is not in the list")
+	orphans, err := r.orphanIDs(v)
+	if err != nil {
+		return err
+	}
 	heads := cursors{}
+	heads.push(&cursor{next: func() (row pack.Row, err error) {
+		if len(orphans) == 0 {
+			return row, io.EOF
+		}
+		row, orphans = orphans[0], orphans[1:]
+		return row, nil
+	}}, r.badSegment)
 	at := 0
 	heads.push(&cursor{next: func() (pack.Row, error) {
-		if at == len(v.rows) {
-			return pack.Row{}, io.EOF
+		for ; at < len(v.rows); at++ {
+			if row := v.rows[at]; !v.gone[v.packs[row.Pack]] {
+				at++
+				return row, nil
+			}
 		}
-		at++
-		return v.rows[at-1], nil
+		return pack.Row{}, io.EOF
 	}}, r.badSegment)
 	for _, s := range v.large {
 		n := int64(0)
 		heads.push(&cursor{name: s.name, next: func() (pack.Row, error) {
-			if n == s.Len() {
-				return pack.Row{}, io.EOF
+			for n < s.Len() {
+				n++
+				if row, err := s.Row(n - 1); err != nil || !v.gone[s.Packs()[row.Pack].Name] {
+					return row, err
+				}
 			}
-			n++
-			return s.Row(n - 1)
+			return pack.Row{}, io.EOF
 		}}, r.badSegment)
 	}
 	var last id.ID

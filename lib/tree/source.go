@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,8 @@ type Source struct {
 	dirs  map[string]int
 	// follow is set by Follow.
 	follow bool
+	// systems are the answers of FileSystem, by device.
+	systems sync.Map
 }
 
 // OpenRoots opens the directories that the roots of a stream's head name. Roots
@@ -139,6 +142,28 @@ func (s *Source) Stat(path string) (Stat, error) {
 	return st, nil
 }
 
+// Look is Stat in a single call of the system, to compare with what the file was:
+// nothing is opened. Links on the way are followed, so that it may be another file,
+// anywhere; its inode tells.
+func (s *Source) Look(path string) (Stat, error) {
+	if len(path) >= pathMax || path == "" {
+		return s.Stat(path)
+	}
+	var st Stat
+	dirfd, err := s.dir(path)
+	if err != nil {
+		return st, err
+	}
+	look := statAt
+	if s.follow {
+		look = statTo
+	}
+	if err := look(dirfd, path, &st); err != nil {
+		return st, op("stat", err)
+	}
+	return st, nil
+}
+
 // Link reads the target of a symbolic link.
 func (s *Source) Link(path string) (string, error) {
 	dirfd, err := s.dir(path)
@@ -178,6 +203,9 @@ type File struct {
 
 // Close closes the file.
 func (f *File) Close() error { return unix.Close(f.fd) }
+
+// Rewind lets NextSegment begin anew.
+func (f *File) Rewind() { f.hole = -1 }
 
 // ReadAt reads as io.ReaderAt says.
 func (f *File) ReadAt(p []byte, off int64) (int, error) {

@@ -121,13 +121,20 @@ func closeFD(fd int) { _ = unix.Close(fd) }
 
 // statAt is statx of one name, or with an empty name of dirfd itself.
 func statAt(dirfd int, name string, s *Stat) error {
-	var x unix.Statx_t
-	flags := unix.AT_SYMLINK_NOFOLLOW | unix.AT_NO_AUTOMOUNT
+	flags := unix.AT_SYMLINK_NOFOLLOW
 	if name == "" {
 		flags |= unix.AT_EMPTY_PATH
 	}
+	return statx(dirfd, name, flags, s)
+}
+
+// statTo is statx of what a path leads to.
+func statTo(dirfd int, path string, s *Stat) error { return statx(dirfd, path, 0, s) }
+
+func statx(dirfd int, path string, flags int, s *Stat) error {
+	var x unix.Statx_t
 	for {
-		err := unix.Statx(dirfd, name, flags, statMask, &x)
+		err := unix.Statx(dirfd, path, flags|unix.AT_NO_AUTOMOUNT, statMask, &x)
 		if err == unix.EINTR {
 			continue
 		}

@@ -200,6 +200,8 @@ func (a *asker) read() error {
 			err = a.last(v)
 		case *rec.Stored, *rec.Toc:
 			err = fmt.Errorf("%w: a record of a pack", ErrUnexpected)
+		case *rec.Checkpoint:
+			err = fmt.Errorf("%w: a checkpoint", ErrUnexpected)
 		}
 		if err != nil {
 			return in.Wrap(err)

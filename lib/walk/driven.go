@@ -111,6 +111,15 @@ func (d *drive) run() error {
 	if err := d.tree(); err != nil {
 		return err
 	}
+	if d.snap.Partial {
+		if err := d.flush(); err != nil {
+			return err
+		}
+		d.last = ""
+		if err := partEnd(&d.main.check, d.sink, d.o.Want); err != nil {
+			return err
+		}
+	}
 	if err := d.wait(func() bool { return len(d.load) == 0 }); err != nil {
 		return err
 	}
@@ -166,7 +175,7 @@ func (d *drive) first() error {
 		return fmt.Errorf("snapshot %s: the repository cannot give it", d.o.Want.Short())
 	}
 	defer b.Free()
-	if d.snap, err = theSnapshot(d.open, b, d.o.Want); err != nil {
+	if d.snap, err = theSnapshot(d.open, b, &d.o); err != nil {
 		return err
 	}
 	d.root = b.Ref(0)
@@ -307,7 +316,7 @@ func (d *drive) whole() error {
 	if d.losses {
 		return nil
 	}
-	if err := d.main.check.Finish(); err != nil {
+	if err := d.main.check.Finish(); err != nil && !d.snap.Partial {
 		return err
 	}
 	n, bytes := d.main.check.Entries, d.main.check.Bytes

@@ -14,8 +14,9 @@ import (
 )
 
 // theSnapshot opens the blob that must be the snapshot that was asked for, and
-// checks who made it.
-func theSnapshot(open *box.Opener, b *rec.Blob, want id.ID) (*snap.Snapshot, error) {
+// checks who made it. A partial one is ErrPartial unless it was asked for.
+func theSnapshot(open *box.Opener, b *rec.Blob, o *Options) (*snap.Snapshot, error) {
+	want := o.Want
 	if b.Kind != rec.KindSnapshot {
 		return nil, fmt.Errorf("%w: kind %d where a snapshot is due", ErrUnexpected, b.Kind)
 	}
@@ -23,7 +24,7 @@ func theSnapshot(open *box.Opener, b *rec.Blob, want id.ID) (*snap.Snapshot, err
 		return nil, fmt.Errorf("%w: %s came, %s was asked for", ErrOther, b.ID.Short(), want.Short())
 	}
 	s, err := OpenSnapshot(open, b)
-	if err == nil && s.Partial {
+	if err == nil && s.Partial && !o.Partial {
 		err = fmt.Errorf("snapshot %s: %w", b.ID.Short(), ErrPartial)
 	}
 	return s, err

@@ -80,9 +80,13 @@ type Sink interface {
 
 // Options of a walk.
 type Options struct {
-	Want     id.ID   // the snapshot that was asked for; zero: any (Run only)
-	MetaOnly bool    // skip data blobs, should they come
-	Choose   Chooser // nil: the sink gets every entry as it is
+	Want     id.ID // the snapshot that was asked for; zero: any (Run only)
+	MetaOnly bool  // skip data blobs, should they come
+	// Partial accepts a checkpoint: a snapshot of the first part of a tree. Its end
+	// is then told to the sink as a Gap to the end, under the id of the snapshot; a
+	// file may end there that has more pieces.
+	Partial bool
+	Choose  Chooser // nil: the sink gets every entry as it is
 	// Bad, if not nil, hears of each blob that does not open, or is not what its
 	// id names. Then the walk goes on as if it were missing: Missing or Gap
 	// follows, from any goroutine. Else such a blob ends the walk, and the
@@ -131,7 +135,8 @@ type walker struct {
 	check   page.Checker
 	stack   []frame
 	snap    *snap.Snapshot
-	meta    bool // no data will come
+	top     id.ID // of snap
+	meta    bool  // no data will come
 	losses  bool
 	refused error // what the sink returned
 	data    *par.Map[*datum, *datum]
@@ -193,9 +198,16 @@ func (w *walker) run() error {
 		case *rec.Missing:
 			err = w.missing(v.ID)
 		case *rec.End:
-			err = w.told(w.sink.End(v))
+			if w.snap != nil && w.snap.Partial {
+				err = w.told(partEnd(&w.check, w.sink, w.top))
+			}
+			if err == nil {
+				err = w.told(w.sink.End(v))
+			}
 		case *rec.Stored, *rec.Toc:
 			err = fmt.Errorf("%w: a record of a pack", ErrUnexpected)
+		case *rec.Checkpoint:
+			err = fmt.Errorf("%w: a checkpoint", ErrUnexpected)
 		}
 		if w.refused != nil {
 			return w.refused
@@ -285,11 +297,11 @@ func (w *walker) pass(b *rec.Blob) {
 
 // snapshot takes the first blob.
 func (w *walker) snapshot(b *rec.Blob) error {
-	s, err := theSnapshot(w.open, b, w.o.Want)
+	s, err := theSnapshot(w.open, b, &w.o)
 	if err != nil {
 		return err
 	}
-	w.snap = s
+	w.snap, w.top = s, b.ID
 	w.stack = append(w.stack, frame{kind: rec.KindSnapshot, refs: append([]byte(nil), b.Refs...)})
 	return w.told(w.sink.Snapshot(b.ID, s))
 }
@@ -441,6 +453,15 @@ func (w *walker) missing(i id.ID) error {
 	return w.told(w.sink.Gap(f.keys[ref], w.nextKey(), i))
 }
 
+// partEnd tells a sink where the part of a tree ends that a checkpoint has.
+func partEnd(c *page.Checker, s Sink, top id.ID) error {
+	at, ok := c.Behind()
+	if !ok {
+		return nil
+	}
+	return s.Gap(at, nil, top)
+}
+
 // nextKey is the key of the next page that is due.
 func (w *walker) nextKey() *page.Key {
 	for n := len(w.stack) - 1; n >= 0; n-- {
@@ -462,7 +483,7 @@ func (w *walker) finish() error {
 	if w.losses {
 		return nil
 	}
-	if err := w.check.Finish(); err != nil {
+	if err := w.check.Finish(); err != nil && !w.snap.Partial {
 		return err
 	}
 	if w.check.Entries != w.snap.Entries || w.check.Bytes != w.snap.Bytes {

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"preserve/lib/id"
@@ -83,17 +84,65 @@ func (m *Maker) Tree(pages, perPage, fan, size int) *Tree {
 		}
 		level = append(level, add(m.Blob(rec.KindPage, 300, data...)))
 	}
+	m.above(t, level, fan)
+	return t
+}
+
+// above adds index pages over pages, at most fan children each, and a snapshot.
+func (m *Maker) above(t *Tree, level []*rec.Blob, fan int) {
 	for kind := uint8(2); len(level) > 1; kind++ {
 		var up []*rec.Blob
 		for len(level) > 0 {
 			n := min(fan, len(level))
-			up = append(up, add(m.Blob(kind, 200, level[:n]...)))
+			up = append(up, m.Blob(kind, 200, level[:n]...))
 			level = level[n:]
 		}
+		t.Blobs = append(t.Blobs, up...)
 		level = up
 	}
-	add(m.Blob(rec.KindSnapshot, 400, level[0]))
-	return t
+	t.Blobs = append(t.Blobs, m.Blob(rec.KindSnapshot, 400, level[0]))
+}
+
+// A Run is what one backup sends that makes checkpoints.
+type Run struct {
+	// Trees are those of the checkpoints, and last the whole one.
+	Trees []*Tree
+	// Records are all that lies between head and end.
+	Records []rec.Record
+}
+
+// Run makes a tree as Tree does that comes with a checkpoint before every page but
+// the first.
+func (m *Maker) Run(pages, perPage, fan, size int) *Run {
+	r := &Run{Records: []rec.Record{m.Session}}
+	send := func(blobs ...*rec.Blob) {
+		for _, b := range blobs {
+			r.Records = append(r.Records, b)
+		}
+	}
+	var below, level []*rec.Blob
+	for n := range pages {
+		data := m.Data(perPage, size)
+		page := m.Blob(rec.KindPage, 300, data...)
+		below = append(append(below, data...), page)
+		level = append(level, page)
+		t := &Tree{Session: m.Session, Blobs: slices.Clone(below)}
+		m.above(t, level, fan)
+		r.Trees = append(r.Trees, t)
+		send(data...)
+		send(page)
+		send(t.Blobs[len(below):]...)
+		if n < pages-1 {
+			r.Records = append(r.Records, &rec.Checkpoint{ID: t.Snapshot().ID})
+		}
+	}
+	return r
+}
+
+// Stream returns the records of a whole stream in order up.
+func (r *Run) Stream(base ...id.ID) []rec.Record {
+	rs := append([]rec.Record{&rec.Head{Kind: rec.Sealed, Order: rec.Up, Base: base}}, r.Records...)
+	return append(rs, &rec.End{})
 }
 
 // Records returns a tree as the records of a stream in order up.

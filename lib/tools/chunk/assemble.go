@@ -3,17 +3,11 @@ package chunk
 import (
 	"fmt"
 	"sync/atomic"
+	"time"
 
-	"preserve/lib/bounds"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
 )
-
-// openGroups bounds how many owners' groups are open at once.
-const openGroups = 6
-
-// maxExtents ends a piece of a file with very many holes.
-const maxExtents = 2048
 
 // An assembler takes files in order and writes chunks, entries and cuts. One
 // goroutine uses it.
@@ -24,14 +18,24 @@ type assembler struct {
 	rules  *rules
 	end    rec.End // with our own warnings
 
-	// The page.
-	entries []*rec.Entry
-	bytes   int    // at most, of the entries
-	chunks  uint64 // written since the last cut
-	data    int    // bytes of them
-	groups  []*group
+	// settle is how long after it was read a file is looked at again; 0: it is
+	// not.
+	settle time.Duration
+	sleep  func(time.Duration)
 
-	window []byte // of a large file
+	page    *page     // that is being filled
+	reused  reused    // blobs of earlier runs that it names
+	waiting []*page   // that have ended, in order
+	next    time.Time // when the first of them is due
+
+	// Chunks are numbered from the beginning of the stream here, and from the
+	// oldest that can be named in the stream.
+	written uint64 // chunks
+	dropped uint64 // of them, the oldest, can no longer be named
+	lens    []int  // of the others
+	ahead   int    // sum of lens
+
+	windows [][]byte // for large files
 
 	// moved[p] is the path that took the place of the leader p, which has
 	// vanished, and lost[p] its entry until there is one.
@@ -43,22 +47,8 @@ type assembler struct {
 	files, length atomic.Uint64
 }
 
-// A group is small files of one owner in one chunk.
-type group struct {
-	uid    uint32
-	data   []byte
-	weight int // see bounds.Weight
-	uses   []use
-}
-
-// A use is an extent that waits for its chunk's number.
-type use struct {
-	entry  *rec.Entry
-	extent int
-}
-
 func newAssembler(env *tool.Env, r *reader, out *rec.Writer, rules *rules) *assembler {
-	return &assembler{env: env, reader: r, out: out, rules: rules,
+	return &assembler{env: env, reader: r, out: out, rules: rules, page: &page{}, sleep: time.Sleep,
 		moved: map[string]string{}, lost: map[string]*rec.Entry{}}
 }
 
@@ -66,7 +56,10 @@ func (a *assembler) progress() (files, bytes uint64) { return a.files.Load(), a.
 
 // take adds the next file to the stream.
 func (a *assembler) take(f *file) error {
-	defer f.free()
+	defer func() { f.free() }()
+	if err := a.due(); err != nil {
+		return err
+	}
 	e := f.entry
 	if e.Type == rec.HardLink {
 		if there, err := a.follow(&f); !there || err != nil {
@@ -80,7 +73,7 @@ func (a *assembler) take(f *file) error {
 		}
 		return nil
 	}
-	if len(a.entries) > 0 && a.rules.pageBegins(e.Path) {
+	if len(a.page.entries) > 0 && a.rules.pageBegins(e.Path) {
 		if err := a.cut(); err != nil {
 			return err
 		}
@@ -90,17 +83,21 @@ func (a *assembler) take(f *file) error {
 	}
 	a.files.Add(1)
 	a.names.see(f)
-	switch {
-	case f.large != nil:
+	a.doubt(f)
+	if f.large != nil {
 		return a.large(f)
-	case len(f.data) > 0:
-		return a.small(f)
 	}
 	e = f.entry
-	if e.Type == rec.File && e.Err == "" && e.Size > 0 {
+	switch {
+	case len(f.data) > 0:
+		if err := a.small(f); err != nil {
+			return err
+		}
+	case e.Type == rec.File && e.Err == "" && e.Size > 0 && len(e.Extents) == 0:
 		e.Extents = []rec.Extent{{Hole: true, Len: e.Size}}
 	}
 	a.add(e)
+	a.watch(f, false)
 	return nil
 }
 
@@ -149,144 +146,16 @@ func (a *assembler) tell(f *file) {
 	}
 }
 
-// sizeOf is an upper bound of an entry's encoded size, extents aside.
-func sizeOf(e *rec.Entry) int {
-	n := 256 + len(e.Path) + len(e.Target) + len(e.Leader) + len(e.Err)
-	for _, x := range e.XAttrs {
-		n += len(x.Name) + len(x.Value) + 12
-	}
-	for _, x := range e.X {
-		n += len(x.Key) + len(x.Raw) + 5
-	}
-	return n
-}
-
-// Bounds of an encoded extent, of the stretches of data that one chunk is made
-// of, and of the extents that they bring, with a hole before each.
-const (
-	extentSize   = 20
-	maxSegments  = 1200
-	chunkExtents = 2 * maxSegments * extentSize
-)
-
-// room ends the page if the entry might not fit.
-func (a *assembler) room(f *file) error {
-	need := sizeOf(f.entry) + extentSize*(2*len(f.segs)+1)
-	if f.large != nil {
-		need += chunkExtents
-	}
-	full := len(a.entries) >= bounds.MaxEntries || a.chunks+uint64(len(a.groups))+2 > bounds.MaxRefs || a.bytes+need > bounds.MaxBytes || a.data >= a.rules.pageData
-	if full && len(a.entries) > 0 {
-		return a.cut()
-	}
-	return nil
-}
-
-// add puts an entry into the page.
-func (a *assembler) add(e *rec.Entry) {
-	a.entries = append(a.entries, e)
-	a.bytes += sizeOf(e) + extentSize*len(e.Extents)
-}
-
-// chunk writes a chunk and returns its number.
-func (a *assembler) chunk(data []byte) (n uint64, err error) {
-	n = a.chunks
-	a.chunks++
-	a.data += len(data)
-	a.length.Add(uint64(len(data)))
-	return n, a.out.Write(&rec.Chunk{N: n, Data: data})
-}
-
-// cut ends the page.
-func (a *assembler) cut() error {
-	for len(a.groups) > 0 {
-		if err := a.closeGroup(0); err != nil {
-			return err
-		}
-	}
-	for _, e := range a.entries {
-		if err := a.out.Write(e); err != nil {
-			return err
-		}
-	}
-	clear(a.entries)
-	a.entries, a.bytes, a.chunks, a.data = a.entries[:0], 0, 0, 0
-	return a.out.Write(&rec.Cut{})
-}
-
-// small adds a small file to the group of its owner.
-func (a *assembler) small(f *file) error {
-	weight := bounds.Weight(f.data)
-	g, err := a.group(f.entry.UID, weight)
-	if err != nil {
-		return err
-	}
-	e := f.entry
-	base := len(g.data)
-	g.data = append(g.data, f.data...)
-	g.weight += weight
-	pos := int64(0)
-	for _, s := range f.segs {
-		if s.off > pos {
-			e.Extents = append(e.Extents, rec.Extent{Hole: true, Len: uint64(s.off - pos)})
-		}
-		g.uses = append(g.uses, use{e, len(e.Extents)})
-		e.Extents = append(e.Extents, rec.Extent{Off: uint64(base), Len: uint64(s.len)})
-		base += int(s.len)
-		pos = s.off + s.len
-	}
-	if uint64(pos) < e.Size {
-		e.Extents = append(e.Extents, rec.Extent{Hole: true, Len: e.Size - uint64(pos)})
-	}
-	a.add(e)
-	if g.weight >= a.rules.groupMin && a.rules.groupEnds(f.data) {
-		return a.closeGroup(len(a.groups) - 1)
-	}
-	return nil
-}
-
-// group returns the owner's open group, with room for a file of that weight, as
-// the last of groups, which are in order of use.
-func (a *assembler) group(uid uint32, weight int) (*group, error) {
-	for i, g := range a.groups {
-		if g.uid != uid {
-			continue
-		}
-		if g.weight+weight > a.rules.groupMax {
-			if err := a.closeGroup(i); err != nil {
-				return nil, err
-			}
-			break
-		}
-		a.groups = append(append(a.groups[:i], a.groups[i+1:]...), g)
-		return g, nil
-	}
-	if len(a.groups) == openGroups {
-		if err := a.closeGroup(0); err != nil {
-			return nil, err
-		}
-	}
-	g := &group{uid: uid, data: groupMemory()}
-	a.groups = append(a.groups, g)
-	return g, nil
-}
-
-func (a *assembler) closeGroup(i int) error {
-	g := a.groups[i]
-	a.groups = append(a.groups[:i], a.groups[i+1:]...)
-	n, err := a.chunk(g.data)
-	for _, u := range g.uses {
-		u.entry.Extents[u.extent].N = n
-	}
-	groupPool.Put(&g.data)
-	return err
-}
-
 // finish ends the last page and the stream. before is the end record of the
 // stage before.
 func (a *assembler) finish(before *rec.End) error {
-	if len(a.entries) > 0 {
+	if len(a.page.entries) > 0 {
 		if err := a.cut(); err != nil {
+			return err
+		}
+	}
+	for len(a.waiting) > 0 {
+		if err := a.await(); err != nil {
 			return err
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"preserve/lib/bounds"
 	"preserve/lib/cdc"
 	"preserve/lib/key"
-	"preserve/lib/page"
+	pages "preserve/lib/page"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
 	"preserve/lib/tree"
@@ -25,7 +25,7 @@ func (silent) Warn(string, error)     {}
 func (silent) Vanished(string)        {}
 func (silent) Skipped(string, string) {}
 
-func keyFile(t *testing.T, kind string) string {
+func keyFile(t testing.TB, kind string) string {
 	t.Helper()
 	master, err := key.FromMaster([32]byte{1})
 	if err != nil {
@@ -60,7 +60,13 @@ func TestMain(m *testing.M) {
 }
 
 // scanned is the tree stream of a directory; edit may change what it says.
-func scanned(t *testing.T, dir string, edit func(*rec.Entry)) []byte {
+func scanned(t testing.TB, dir string, edit func(*rec.Entry)) []byte {
+	t.Helper()
+	return scannedAt(t, dir, rec.Time{}, edit)
+}
+
+// scannedAt is scanned of a scan that began at some time.
+func scannedAt(t testing.TB, dir string, began rec.Time, edit func(*rec.Entry)) []byte {
 	t.Helper()
 	roots, err := tree.Resolve(dir, []string{"."}, nil)
 	if err != nil {
@@ -73,7 +79,7 @@ func scanned(t *testing.T, dir string, edit func(*rec.Entry)) []byte {
 			t.Fatal(err)
 		}
 	}
-	put(&rec.Head{Kind: rec.Tree, Roots: roots})
+	put(&rec.Head{Kind: rec.Tree, Roots: roots, Time: began})
 	err = tree.Walk(roots, tree.Options{Report: silent{}}, func(e *rec.Entry) error {
 		if edit != nil {
 			edit(e)
@@ -100,9 +106,9 @@ type parsed struct {
 func parse(t *testing.T, stream []byte) *parsed {
 	t.Helper()
 	c := &parsed{entries: map[string]*rec.Entry{}, data: map[string][]byte{}, pieces: map[string]int{}}
-	var chunks [][]byte
-	var check page.Checker
-	inPage := 0
+	var chunks [][]byte // that can be named
+	var check pages.Checker
+	inPage, refs := 0, map[uint64]bool{}
 	in := rec.NewReader(bytes.NewReader(stream), rec.Content)
 	for {
 		v, err := in.Next()
@@ -123,8 +129,16 @@ func parse(t *testing.T, stream []byte) *parsed {
 			if err := check.Next(v); err != nil {
 				t.Fatal(err)
 			}
-			if inPage++; inPage > bounds.MaxEntries || len(chunks) > bounds.MaxRefs {
-				t.Fatalf("a page of %d entries and %d chunks", inPage, len(chunks))
+			if inPage++; inPage > bounds.MaxEntries || len(chunks) > rec.MaxRefs {
+				t.Fatalf("a page of %d entries, and %d chunks", inPage, len(chunks))
+			}
+			for _, x := range v.Extents {
+				if !x.Hole {
+					refs[x.N] = true
+				}
+			}
+			if len(refs) > bounds.MaxRefs {
+				t.Fatalf("a page of %d chunks", len(refs))
 			}
 			c.entries[v.Path] = v
 			c.pieces[v.Path]++
@@ -137,11 +151,15 @@ func parse(t *testing.T, stream []byte) *parsed {
 			}
 		case *rec.Cut:
 			c.pages++
-			chunks, inPage = nil, 0
+			if v.Keep > uint64(len(chunks)) || inPage == 0 {
+				t.Fatalf("a cut of %d entries keeps %d of %d chunks", inPage, v.Keep, len(chunks))
+			}
+			chunks, inPage = chunks[len(chunks)-int(v.Keep):], 0
+			clear(refs)
 		case *rec.End:
 			c.end = v
-			if inPage != 0 {
-				t.Fatal("entries behind the last cut")
+			if inPage != 0 || len(chunks) != 0 {
+				t.Fatal("entries or chunks behind the last cut")
 			}
 		}
 	}
@@ -151,7 +169,7 @@ func parse(t *testing.T, stream []byte) *parsed {
 func chunked(t *testing.T, stream []byte) (*parsed, []byte, string, int) {
 	t.Helper()
 	var out, stderr bytes.Buffer
-	env := tool.NewEnv("pv-chunk", []string{"-k", keyFile(t, "master")}, bytes.NewReader(stream), &out, &stderr)
+	env := tool.NewEnv("pv-chunk", []string{"--settle", "0", "-k", keyFile(t, "master")}, bytes.NewReader(stream), &out, &stderr)
 	status := env.Status(Run(env))
 	if status == 1 || status == 2 {
 		return nil, out.Bytes(), stderr.String(), status
@@ -159,7 +177,7 @@ func chunked(t *testing.T, stream []byte) (*parsed, []byte, string, int) {
 	return parse(t, out.Bytes()), out.Bytes(), stderr.String(), status
 }
 
-func write(t *testing.T, file string, b []byte) {
+func write(t testing.TB, file string, b []byte) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
@@ -361,15 +379,19 @@ func TestAfterTheScan(t *testing.T) {
 
 func TestCompare(t *testing.T) {
 	at := func(size uint64, m, c int64) tree.Stat {
-		return tree.Stat{Size: size, MTime: rec.Time{Sec: m}, CTime: rec.Time{Sec: c}}
+		return tree.Stat{Size: size, MTime: rec.Time{Sec: m}, CTime: rec.Time{Sec: c}, Mode: 0o600, Links: 1}
 	}
+	mode, links := at(10, 1, 2), at(10, 1, 2)
+	mode.Mode, links.Links = 0o644, 0
 	for name, c := range map[string]struct {
 		after tree.Stat
 		n     int64
 		want  verdict
 	}{
 		"same":      {at(10, 1, 1), 10, same},
-		"chmod":     {at(10, 1, 2), 10, same},
+		"chmod":     {mode, 10, same},
+		"unlinked":  {links, 10, same},
+		"touched":   {at(10, 1, 2), 10, changed}, // written, and its mtime set back
 		"grown":     {at(12, 2, 2), 10, grown},
 		"written":   {at(10, 2, 2), 10, changed},
 		"shorter":   {at(9, 2, 2), 10, changed},
@@ -402,14 +424,15 @@ func TestGrownOrRewritten(t *testing.T) {
 	}
 	defer o.Close()
 	w := &flow{}
+	same := func() bool { return stand(o, w.marks) }
 	w.samples(b[:1<<20], []rec.Extent{{Len: 1 << 20}}, 1<<20)
 	w.samples(b[1<<20:], []rec.Extent{{Len: 2 << 20}}, 3<<20)
 	write(t, file, append(bytes.Clone(b), 'x'))
-	if !w.same(o) {
+	if !same() {
 		t.Error("only grown, and called changed")
 	}
 	write(t, file, random(2, 4<<20))
-	if w.same(o) {
+	if same() {
 		t.Error("written anew, and called grown")
 	}
 }

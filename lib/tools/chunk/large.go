@@ -1,19 +1,17 @@
 package chunk
 
 import (
-	"bytes"
+	"errors"
 	"fmt"
 	"io"
-	"sync"
 
 	"preserve/lib/bounds"
 	"preserve/lib/rec"
 	"preserve/lib/tree"
 )
 
-var groupPool = sync.Pool{New: func() any { b := make([]byte, 0, bounds.GroupMax); return &b }}
-
-func groupMemory() []byte { return (*groupPool.Get().(*[]byte))[:0] }
+// maxExtents ends a piece of a file with very many holes.
+const maxExtents = 2048
 
 // A content is where the data of a large file comes from. It is read forwards.
 type content interface {
@@ -27,8 +25,9 @@ type content interface {
 	ReadAt(p []byte, off int64) (int, error)
 	// size is how long the file is, once there is no more of it.
 	size() int64
-	// judge says in the last piece, f.entry, what became of the file.
-	judge(f *file, w *flow)
+	// judge says in the last piece, f.entry, what became of the file, or, if it may
+	// be read again, that it is to be.
+	judge(f *file, w *flow, mayAgain bool) (again bool)
 	// broken ends a file that could not be read behind pos, or the run.
 	broken(f *file, pos int64, err error) error
 	Close() error
@@ -68,42 +67,24 @@ type flow struct {
 	at, to int    // what of it is waiting to be cut
 	segs   []segment
 
-	first, last sample
+	marks [2]mark // of the first data and of the last
 }
 
-// A sample is some of what was read of a file, and where.
-type sample struct {
-	off  int64
-	data []byte
-}
-
-// sampleSize bounds a sample.
+// sampleSize bounds what a mark is of.
 const sampleSize = 64 << 10
 
-// samples keeps the beginning and the end of what was read, from a chunk and the
+// samples marks the beginning and the end of what was read, from a chunk and the
 // extents that were made of it.
 func (w *flow) samples(data []byte, extents []rec.Extent, end int64) {
-	x := extents[len(extents)-1]
-	n := min(sampleSize, int(x.Len))
-	w.last.off, w.last.data = end-int64(n), append(w.last.data[:0], data[len(data)-n:]...)
-	if w.first.data == nil {
-		x := extents[0]
+	n := min(sampleSize, int64(extents[len(extents)-1].Len))
+	w.marks[1] = markOf(end-n, data[len(data)-int(n):])
+	if w.marks[0].len == 0 {
+		off, x := int64(0), extents[0]
 		if x.Hole {
-			w.first.off, x = int64(x.Len), extents[1]
+			off, x = int64(x.Len), extents[1]
 		}
-		w.first.data = append(w.first.data, data[:min(sampleSize, int(x.Len))]...)
+		w.marks[0] = markOf(off, data[:min(sampleSize, int(x.Len))])
 	}
-}
-
-// same reports whether what was sampled still reads the same.
-func (w *flow) same(file *tree.File) bool {
-	for _, s := range []sample{w.first, w.last} {
-		b := make([]byte, len(s.data))
-		if n, err := readAt(file, b, s.off); err != nil || n < len(b) || !bytes.Equal(b, s.data) {
-			return false
-		}
-	}
-	return true
 }
 
 // fill reads until a whole chunk is waiting, or all that remains.
@@ -184,18 +165,61 @@ func (w *flow) take(e *rec.Entry, c uint64, n, pos int64) int64 {
 }
 
 // large reads a large file and writes its chunks, in several pieces if it is
-// huge.
+// huge. One that changes meanwhile is read again, unless a piece of it has been
+// sent.
 func (a *assembler) large(f *file) error {
 	defer f.large.Close()
-	if a.window == nil {
-		a.window = make([]byte, 2*a.rules.chunk)
+	refs, data := a.page.refs, a.page.data
+	size := sizeOf(f.entry)
+	a.page.bytes += size
+	for {
+		again, err := a.pour(f, true)
+		if err != nil {
+			return err
+		}
+		if !again {
+			break
+		}
+		// No piece was sent: the page is the same.
+		a.page.bytes -= extentSize * len(f.entry.Extents)
+		a.page.refs, a.page.data = refs, data
+		f.entry.Extents = nil
 	}
-	w := &flow{from: f.large, window: a.window}
+	a.tell(f)
+	a.page.entries = append(a.page.entries, f.entry)
+	a.watch(f, f.entry.Off != 0)
+	return nil
+}
+
+// largeAgain reads a large file of a page that has ended, in one piece. It reports
+// whether that could be done.
+func (a *assembler) largeAgain(f *file) (done bool, err error) {
+	defer f.large.Close()
+	for {
+		again, err := a.pour(f, false)
+		if err == errPieces {
+			return false, nil
+		}
+		if err != nil || !again {
+			return err == nil && f.err == nil, err
+		}
+		f.entry.Extents = nil
+	}
+}
+
+// errPieces is returned by pour for a file that takes more than one piece.
+var errPieces = errors.New("more than one piece")
+
+// pour reads a large file from its beginning and writes its chunks. If again is
+// true, it changed, and is to be poured again; else f.entry is complete.
+func (a *assembler) pour(f *file, pieces bool) (again bool, err error) {
+	window := a.window()
+	defer func() { a.windows = append(a.windows, window) }()
+	w := &flow{from: f.large, window: window}
 	pos := int64(0) // where the content of the pieces so far ends
-	a.bytes += sizeOf(f.entry)
 	for {
 		if err := w.fill(a.rules.chunk); err != nil {
-			return a.broken(f, pos, err)
+			return false, f.large.broken(f, pos, err)
 		}
 		n := a.rules.cut(w.window[w.at:w.to])
 		if n == 0 {
@@ -204,20 +228,26 @@ func (a *assembler) large(f *file) error {
 		data := w.window[w.at : w.at+n]
 		c, err := a.chunk(data)
 		if err != nil {
-			return err
+			return false, err
 		}
 		e := f.entry
 		before := len(e.Extents)
 		pos = w.take(e, c, int64(n), pos)
 		w.samples(data, e.Extents[before:], pos)
-		a.bytes += extentSize * (len(e.Extents) - before)
+		if !pieces {
+			if len(e.Extents) > rec.MaxExtents/2 || a.written-a.dropped+openGroups+2 > rec.MaxRefs {
+				return false, errPieces
+			}
+			continue
+		}
+		a.page.bytes += extentSize * (len(e.Extents) - before)
 		rest, err := w.rest()
 		if err != nil {
-			return a.broken(f, pos, err)
+			return false, f.large.broken(f, pos, err)
 		}
 		if rest && (a.pieceFull(e) || a.rules.pieceEnds(data)) {
 			if err := a.piece(f, pos); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
@@ -225,16 +255,25 @@ func (a *assembler) large(f *file) error {
 		f.entry.Extents = append(f.entry.Extents, rec.Extent{Hole: true, Len: uint64(size - pos)})
 	}
 	f.entry.Size = uint64(f.large.size())
-	f.large.judge(f, w)
-	a.tell(f)
-	a.entries = append(a.entries, f.entry)
-	return nil
+	return f.large.judge(f, w, f.entry.Off == 0), nil
+}
+
+// window returns memory for two chunks.
+func (a *assembler) window() []byte {
+	n := len(a.windows)
+	if n == 0 {
+		return make([]byte, 2*a.rules.chunk)
+	}
+	w := a.windows[n-1]
+	a.windows = a.windows[:n-1]
+	return w
 }
 
 // pieceFull reports whether the page has no room for another chunk of e.
 func (a *assembler) pieceFull(e *rec.Entry) bool {
-	return a.chunks+uint64(len(a.groups))+2 > bounds.MaxRefs || len(e.Extents) > maxExtents ||
-		a.bytes+chunkExtents > bounds.MaxBytes || a.data >= a.rules.pageData
+	p := a.page
+	return a.named()+2 > bounds.MaxRefs || len(e.Extents) > maxExtents ||
+		p.bytes+chunkExtents > bounds.MaxBytes || p.data >= a.rules.pageData
 }
 
 // piece ends a piece of a file, and the page; f.entry is the next piece.
@@ -242,37 +281,49 @@ func (a *assembler) piece(f *file, pos int64) error {
 	e := f.entry
 	e.More = true
 	e.Size = max(e.Size, uint64(pos))
-	a.entries = append(a.entries, e)
+	a.page.entries = append(a.page.entries, e)
 	if err := a.cut(); err != nil {
 		return err
 	}
 	f.entry = &rec.Entry{Path: e.Path, Type: rec.File, Size: e.Size, Off: uint64(pos)}
-	a.bytes = sizeOf(f.entry)
+	a.page.bytes = sizeOf(f.entry)
 	return nil
 }
 
 // judge compares the file with what it was.
-func (o *opened) judge(f *file, w *flow) {
+func (o *opened) judge(f *file, w *flow, mayAgain bool) (again bool) {
+	f.reader.reached("read", f.entry.Path)
+	f.reads++
+	f.marks = w.marks
+	f.at = f.reader.time()
 	verdict := changed
-	if after, err := o.file.Stat(); err == nil {
+	after, err := o.file.Stat()
+	if err == nil {
+		f.after = after
 		verdict = compare(o.stat, after, o.length)
 		// A log that grows still begins and ends as it did; one that was
 		// written anew does not.
-		if verdict == grown && !w.same(o.file) {
+		if verdict == grown && !stand(o.file, w.marks) {
 			verdict = changed
 		}
 	}
+	if verdict == changed && err == nil && mayAgain && f.reads < tries && after.Size <= againSize && o.again(f) {
+		return true
+	}
 	f.judge(verdict)
+	return false
 }
 
-// broken ends a file that could not be read to its end.
-func (a *assembler) broken(f *file, pos int64, err error) error {
-	if err := f.large.broken(f, pos, err); err != nil {
-		return err
+// again makes the file ready to be read from its beginning.
+func (o *opened) again(f *file) bool {
+	st, err := f.reader.ready(o.file)
+	if err != nil {
+		return false
 	}
-	a.tell(f)
-	a.entries = append(a.entries, f.entry)
-	return nil
+	o.file.Rewind()
+	o.stat, o.length = st, int64(st.Size)
+	f.refresh(st)
+	return true
 }
 
 // broken keeps what was read, and marks it, if pieces were sent: they cannot be

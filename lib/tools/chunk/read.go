@@ -7,14 +7,23 @@ import (
 	"io/fs"
 	"strings"
 	"sync"
+	"time"
 
 	"preserve/lib/bounds"
 	"preserve/lib/rec"
 	"preserve/lib/tree"
 )
 
-// tries is how often a small file that changes while it is read is read.
+// tries is how often a file that changes while it is read, or soon after, is
+// read.
 const tries = 3
+
+// Time stamps change in steps: a modification in the same step as the one before
+// it cannot be told by them.
+const (
+	granule       = 10 * time.Millisecond
+	coarseGranule = 2 * time.Second // on file systems whose time stamps are whole seconds
+)
 
 // A file is an entry and what was found where it points.
 type file struct {
@@ -23,6 +32,8 @@ type file struct {
 	// What the stage before cannot have named: other owners than the scan
 	// saw, and who is in access control lists.
 	owned, listed bool
+	// unsure says that not all of it was read: no later run relies on it.
+	unsure bool
 
 	// A small file: its data, without the holes, and where it lies.
 	data []byte
@@ -31,7 +42,17 @@ type file struct {
 	// A large file.
 	large content
 
+	// How a file was read: how often, what it was when it had been, when that
+	// was, and marks of the content.
+	reads int
+	after tree.Stat
+	at    time.Time
+	marks [2]mark
+	grown bool // that it has grown meanwhile was said
+
+	reader          *reader
 	notice, warning string
+	err             error // why it cannot be read
 }
 
 // A segment is a stretch of a file that is not a hole.
@@ -41,6 +62,23 @@ type segment struct{ off, len int64 }
 // goroutines.
 type reader struct {
 	src *tree.Source
+	// pause, unless it is nil, is called when a file has been opened and each time
+	// that it has been read. Tests change files then.
+	pause func(what, path string)
+	clock func() time.Time // nil for the system's
+}
+
+func (r *reader) time() time.Time {
+	if r.clock != nil {
+		return r.clock()
+	}
+	return time.Now()
+}
+
+func (r *reader) reached(what, path string) {
+	if r.pause != nil {
+		r.pause(what, path)
+	}
 }
 
 // buffers hold small files; most are much smaller than the limit.
@@ -78,8 +116,11 @@ func (f *file) free() {
 // prepare opens the file of an entry, reads it if it is small, and reads the
 // entry's attributes. What cannot be read is told in the result: the run goes
 // on.
-func (r *reader) prepare(e *rec.Entry) (*file, error) {
-	f := &file{entry: e}
+func (r *reader) prepare(e *rec.Entry) (*file, error) { return r.read(e, 0) }
+
+// read is prepare for a file that was read a number of times already.
+func (r *reader) read(e *rec.Entry, times int) (*file, error) {
+	f := &file{entry: e, reader: r, reads: times}
 	switch {
 	case e.Err != "" || e.Type == rec.HardLink:
 	case e.Type == rec.File:
@@ -101,7 +142,9 @@ func (r *reader) attributes(f *file, read func() ([]rec.XAttr, uint32, error)) {
 		}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, tree.ErrReplaced):
 		// It was there when it was scanned, and is kept as it was then.
+		f.unsure = true
 	default:
+		f.unsure = true
 		f.warning = fmt.Sprintf("%s: read attributes: %s", rec.Quote(f.entry.Path), cause(err))
 	}
 }
@@ -126,6 +169,10 @@ func (r *reader) regular(f *file) error {
 	if err == nil && st.Type != rec.File {
 		err = fmt.Errorf("%w: it was a file when it was scanned and is a %s now", tree.ErrReplaced, st.Type)
 	}
+	r.reached("opened", e.Path)
+	if err == nil {
+		st, err = r.ready(o)
+	}
 	if err != nil {
 		o.Close()
 		f.unreadable("open", err)
@@ -133,18 +180,45 @@ func (r *reader) regular(f *file) error {
 	}
 	f.refresh(st)
 	r.attributes(f, o.Attributes)
-	if st.Size > bounds.SmallFile {
-		f.large = &opened{file: o, stat: st, length: int64(st.Size)}
-		return nil
+	if st.Size <= bounds.SmallFile && !f.small(o, &st) {
+		return o.Close()
 	}
-	defer o.Close()
-	f.small(o, st)
+	f.large = &opened{file: o, stat: st, length: int64(st.Size)}
 	return nil
+}
+
+// ready returns what the file is before it is read. If it has just changed, ready
+// waits until another change would be seen.
+func (r *reader) ready(o *tree.File) (tree.Stat, error) {
+	st, err := o.Stat()
+	if err != nil {
+		return st, err
+	}
+	if d := fresh(st.CTime, time.Now()); d > 0 {
+		time.Sleep(d)
+		return o.Stat()
+	}
+	return st, nil
+}
+
+// fresh returns how long a time stamp of that ctime may stay the same although the
+// file changes. One that lies in the future is of another clock, and says nothing.
+func fresh(ctime rec.Time, now time.Time) time.Duration {
+	g := granule
+	if ctime.Nsec == 0 {
+		g = coarseGranule
+	}
+	age := now.Sub(ctime.Std())
+	if age < 0 || age >= g {
+		return 0
+	}
+	return g - age
 }
 
 // unreadable keeps the entry without content: dropping it would look like a
 // deletion.
 func (f *file) unreadable(doing string, err error) {
+	f.err = err
 	text := cause(err)
 	for strings.HasPrefix(text, doing+": ") {
 		text = strings.TrimPrefix(text, doing+": ")
@@ -170,32 +244,67 @@ func (f *file) refresh(st tree.Stat) {
 	e.Mode, e.UID, e.GID, e.MTime, e.CTime, e.Ino, e.Dev = st.Mode, st.UID, st.GID, st.MTime, st.CTime, st.Ino, st.Dev
 }
 
-// small reads a small file, again if it changes meanwhile.
-func (f *file) small(o *tree.File, st tree.Stat) {
+// small reads a small file, again if it changes meanwhile. If it has become large,
+// it returns true, and in st what it is then.
+func (f *file) small(o *tree.File, st *tree.Stat) (large bool) {
 	f.grab(int64(st.Size))
-	for try := 1; ; try++ {
-		n, err := f.readOnce(o, &st)
-		var after tree.Stat
+	for {
+		before := f.marks
+		n, err := f.readOnce(o, st)
+		f.reader.reached("read", f.entry.Path)
 		if err == nil {
-			after, err = o.Stat()
+			f.after, err = o.Stat()
 		}
 		if err != nil {
 			f.free()
 			f.unreadable("read", err)
-			return
+			return false
 		}
-		verdict := compare(st, after, n)
+		f.reads++
+		f.at = f.reader.time()
+		f.mark()
+		verdict := compare(*st, f.after, n)
 		f.entry.Size = uint64(n)
-		if verdict != same && try < tries && after.Size <= bounds.SmallFile {
-			f.free()
-			st = after
-			f.refresh(st)
-			f.grab(int64(st.Size))
-			continue
+		last := f.reads >= tries || f.after.Size > bounds.SmallFile
+		switch {
+		case verdict == changed && uint64(n) == f.after.Size && f.marks == before && f.dense():
+			verdict = same // whatever changed, it read the same twice
+		case verdict == grown && last && !stand(o, f.marks):
+			verdict = changed
 		}
-		f.judge(verdict)
-		return
+		if verdict == same || verdict == grown && last || f.reads >= tries {
+			f.judge(verdict)
+			return false
+		}
+		f.free()
+		if *st, err = f.reader.ready(o); err != nil {
+			f.unreadable("read", err)
+			return false
+		}
+		o.Rewind()
+		f.refresh(*st)
+		if st.Size > bounds.SmallFile {
+			return true
+		}
+		f.grab(int64(st.Size))
 	}
+}
+
+// mark marks what was read of a small file: all of it, unless there are holes.
+func (f *file) mark() {
+	f.marks = [2]mark{}
+	if n := len(f.segs); n > 0 {
+		first, last := f.segs[0], f.segs[n-1]
+		f.marks[0] = markOf(first.off, f.data[:first.len])
+		if n > 1 {
+			f.marks[1] = markOf(last.off, f.data[len(f.data)-int(last.len):])
+		}
+	}
+}
+
+// dense reports whether a small file's mark is of all that there is.
+func (f *file) dense() bool {
+	return len(f.segs) == 1 && f.segs[0] == segment{0, int64(f.entry.Size)}
 }
 
 // readOnce fills data and segs with the file's content as st sees it. n is less
@@ -261,8 +370,8 @@ func compare(before, after tree.Stat, n int64) verdict {
 		return same
 	case after.Size > before.Size:
 		return grown
-	case before.MTime == after.MTime:
-		// Only names, owners or modes have changed.
+	case before.MTime == after.MTime && (before.Mode != after.Mode || before.UID != after.UID || before.GID != after.GID || before.Links != after.Links):
+		// Only names, owners or modes have changed: that moves ctime, too.
 		return same
 	}
 	return changed
@@ -272,10 +381,15 @@ func compare(before, after tree.Stat, n int64) verdict {
 func (f *file) judge(v verdict) {
 	switch v {
 	case grown:
+		f.grown = true
 		f.notice = fmt.Sprintf("%s: has grown while it was read: stored as long as it was when it was opened", rec.Quote(f.entry.Path))
 	case changed:
 		f.entry.Inconsistent = true
-		f.warning = fmt.Sprintf("%s: changed each time it was read: stored as read, marked inconsistent", rec.Quote(f.entry.Path))
+		when := "while it was read"
+		if f.reads >= tries {
+			when = "each time it was read"
+		}
+		f.warning = fmt.Sprintf("%s: changed "+when+": stored as read, marked inconsistent", rec.Quote(f.entry.Path))
 	}
 }
 

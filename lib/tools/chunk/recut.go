@@ -16,6 +16,9 @@ import (
 // beyond it they are in a temporary file.
 const keepMemory = 64 << 20
 
+// maxKept bounds what they may take there.
+const maxKept = 8 << 30
+
 // errContent is what is wrong with a content stream that cannot be cut again.
 var errContent = errors.New("not a content stream that can be cut again")
 
@@ -26,7 +29,8 @@ type recut struct {
 	out    *rec.Writer
 	a      *assembler
 	kept   *spool.Spool
-	chunks []kept // since the last cut
+	chunks []kept // that can be named
+	held   int64  // bytes of them
 	end    *rec.End
 
 	// The file at hand.
@@ -84,8 +88,7 @@ func (r *recut) next() (*rec.Entry, error) {
 		case *rec.Entry:
 			return v, r.in.Wrap(r.check(v))
 		case *rec.Cut:
-			r.chunks = r.chunks[:0]
-			err = r.kept.Reset()
+			err = r.cut(v.Keep)
 		case *rec.Names:
 			err = r.in.Wrap(r.a.names.add(v.Users, v.Groups))
 		case *rec.Note:
@@ -105,14 +108,33 @@ func (r *recut) next() (*rec.Entry, error) {
 func (r *recut) keep(c *rec.Chunk) error {
 	defer c.Free()
 	switch {
-	case c.N != uint64(len(r.chunks)):
+	case c.N != uint64(len(r.chunks)): // and so there are never more than numbers
 		return r.in.Wrap(fmt.Errorf("%w: chunk %d comes where chunk %d belongs", errContent, c.N, len(r.chunks)))
-	case len(r.chunks) == bounds.MaxRefs:
-		return r.in.Wrap(fmt.Errorf("%w: more than %d chunks without a cut", errContent, bounds.MaxRefs))
+	case r.held+int64(len(c.Data)) > maxKept:
+		return r.in.Wrap(fmt.Errorf("%w: more than %d bytes of chunks that no cut has let go", errContent, int64(maxKept)))
 	}
 	at, err := r.kept.Append(c.Data)
 	r.chunks = append(r.chunks, kept{at, int64(len(c.Data))})
+	r.held += int64(len(c.Data))
 	return err
+}
+
+// cut lets all chunks go but the newest.
+func (r *recut) cut(keep uint64) error {
+	if keep > uint64(len(r.chunks)) {
+		return r.in.Wrap(fmt.Errorf("%w: a cut keeps %d chunks, and only %d can be named", errContent, keep, len(r.chunks)))
+	}
+	if keep == 0 {
+		r.chunks, r.held = r.chunks[:0], 0
+		return r.kept.Reset()
+	}
+	n := len(r.chunks) - int(keep)
+	for _, c := range r.chunks[:n] {
+		r.kept.Free(c.at, c.len)
+		r.held -= c.len
+	}
+	r.chunks = r.chunks[:copy(r.chunks, r.chunks[n:])]
+	return nil
 }
 
 // check says whether what an entry says of its content is there.
@@ -126,7 +148,7 @@ func (r *recut) check(e *rec.Entry) error {
 		case !x.ID.IsZero():
 			return fmt.Errorf("entry %s: %w: extent %d names a blob of a repository, and its data is not here: make the stream without a cache", rec.Quote(e.Path), errContent, i)
 		case x.N >= uint64(len(r.chunks)):
-			return fmt.Errorf("entry %s: %w: extent %d names chunk %d, and only %d came since the last cut", rec.Quote(e.Path), errContent, i, x.N, len(r.chunks))
+			return fmt.Errorf("entry %s: %w: extent %d names chunk %d, and only %d can be named", rec.Quote(e.Path), errContent, i, x.N, len(r.chunks))
 		case x.Off+x.Len > uint64(r.chunks[x.N].len): // CheckContent has bounded both
 			return fmt.Errorf("entry %s: %w: extent %d ends at byte %d of a chunk of %d", rec.Quote(e.Path), errContent, i, x.Off+x.Len, r.chunks[x.N].len)
 		}
@@ -209,7 +231,7 @@ func (r *recut) foreign(xs []rec.XField) {
 		}
 		e.X = append(e.X, x)
 		if r.file.large != nil {
-			r.a.bytes += len(x.Key) + len(x.Raw) + 5
+			r.a.page.bytes += len(x.Key) + len(x.Raw) + 5
 		}
 	}
 	slices.SortFunc(e.X, func(a, b rec.XField) int { return strings.Compare(a.Key, b.Key) })
@@ -307,7 +329,10 @@ func (r *recut) ReadAt(b []byte, off int64) (int, error) {
 
 func (r *recut) size() int64 { return r.length }
 
-func (r *recut) judge(f *file, _ *flow) { f.entry.Inconsistent = r.inconsistent }
+func (r *recut) judge(f *file, _ *flow, _ bool) bool {
+	f.entry.Inconsistent = r.inconsistent
+	return false
+}
 
 func (r *recut) broken(_ *file, _ int64, err error) error { return err }
 

@@ -17,7 +17,7 @@ import (
 // again runs pv-chunk with other words over a stream.
 func again(stream []byte, words ...string) (out []byte, stderr string, status int) {
 	var o, e bytes.Buffer
-	env := tool.NewEnv("pv-chunk", words, bytes.NewReader(stream), &o, &e)
+	env := tool.NewEnv("pv-chunk", append(words, "--settle", "0"), bytes.NewReader(stream), &o, &e)
 	status = env.Status(Run(env))
 	return o.Bytes(), e.String(), status
 }
@@ -147,7 +147,7 @@ func split(t *testing.T, stream []byte, n uint64) []byte {
 		case *rec.Chunk:
 			chunks = append(chunks, bytes.Clone(v.Data))
 		case *rec.Cut:
-			chunks = nil
+			chunks = chunks[len(chunks)-int(v.Keep):]
 		case *rec.Entry:
 			last := v.More
 			e := *v
@@ -262,7 +262,7 @@ func TestHostileHoles(t *testing.T) {
 func TestBadContent(t *testing.T) {
 	file := func(e rec.Entry) *rec.Entry { e.Path, e.Type = "f", rec.File; return &e }
 	chunk := &rec.Chunk{Data: []byte("data")}
-	many := make([]rec.Record, bounds.MaxRefs+1)
+	many := make([]rec.Record, rec.MaxRefs+1)
 	for i := range many {
 		many[i] = &rec.Chunk{N: uint64(i), Data: []byte{1}}
 	}
@@ -271,11 +271,14 @@ func TestBadContent(t *testing.T) {
 		rs   []rec.Record
 	}{
 		"an id":                  {"names a blob of a repository", []rec.Record{file(rec.Entry{Size: 1, Extents: []rec.Extent{{ID: [32]byte{1}, Len: 1}}})}},
-		"no such chunk":          {"names chunk 1, and only 1 came", []rec.Record{chunk, file(rec.Entry{Size: 1, Extents: []rec.Extent{{N: 1, Len: 1}}})}},
-		"a chunk before a cut":   {"names chunk 0, and only 0 came", []rec.Record{chunk, file(rec.Entry{}), &rec.Cut{}, file(rec.Entry{Size: 1, Extents: []rec.Extent{{Len: 1}}})}},
+		"no such chunk":          {"names chunk 1, and only 1 can be named", []rec.Record{chunk, file(rec.Entry{Size: 1, Extents: []rec.Extent{{N: 1, Len: 1}}})}},
+		"a chunk before a cut":   {"names chunk 0, and only 0 can be named", []rec.Record{chunk, file(rec.Entry{}), &rec.Cut{}, file(rec.Entry{Size: 1, Extents: []rec.Extent{{Len: 1}}})}},
+		"a chunk let go":         {"names chunk 1, and only 1 can be named", []rec.Record{chunk, &rec.Chunk{N: 1, Data: []byte("more")}, file(rec.Entry{}), &rec.Cut{Keep: 1}, file(rec.Entry{Size: 1, Extents: []rec.Extent{{N: 1, Len: 1}}})}},
+		"keeps too many":         {"keeps 2 chunks, and only 1 can be named", []rec.Record{chunk, file(rec.Entry{}), &rec.Cut{Keep: 2}}},
+		"counts anew":            {"chunk 0 comes where chunk 1 belongs", []rec.Record{chunk, file(rec.Entry{}), &rec.Cut{Keep: 1}, chunk}},
 		"behind its end":         {"ends at byte 5 of a chunk of 4", []rec.Record{chunk, file(rec.Entry{Size: 5, Extents: []rec.Extent{{Len: 5}}})}},
 		"a chunk too far":        {"chunk 1 comes where chunk 0 belongs", []rec.Record{&rec.Chunk{N: 1, Data: []byte{1}}}},
-		"too many chunks":        {"more than 1024 chunks", many},
+		"too many chunks":        {"over its limit of 65535", many},
 		"another size":           {"the extents do not add up", []rec.Record{chunk, file(rec.Entry{Size: 5, Extents: []rec.Extent{{Len: 4}}})}},
 		"a piece alone":          {"a piece without the one before", []rec.Record{chunk, file(rec.Entry{Size: 5, Off: 1, Extents: []rec.Extent{{Len: 4}}})}},
 		"a piece that is absent": {"its next piece is absent", []rec.Record{chunk, file(rec.Entry{Size: 5, More: true, Extents: []rec.Extent{{Len: 4}}})}},
@@ -328,7 +331,7 @@ func FuzzCutAgain(f *testing.F) {
 		var out bytes.Buffer
 		env := tool.NewEnv("pv-chunk", nil, nil, io.Discard, io.Discard)
 		w := rec.NewWriter(&out)
-		err := run(env, bytes.NewReader(b), w, func([]string) (*rules, error) { return plain(), nil }, true)
+		err := (&work{env: env, in: bytes.NewReader(b), out: w, noFiles: true, old: &cacheOptions{}}).run()
 		if w.Close("pv-chunk", err) == nil && err == nil {
 			in := rec.NewReader(&out, rec.Content)
 			for rerr := error(nil); rerr != io.EOF; {

@@ -22,6 +22,7 @@ type rules struct {
 
 	groupMin, groupMax int // of weight
 	pageData           int // a page with so many bytes of chunks ends
+	ahead              int // bytes of chunks that go ahead of entries that wait
 }
 
 // keyed are the rules under a cut key, for a tree with the given roots.
@@ -36,7 +37,7 @@ func keyed(cut key.Cutter, p cdc.Params, roots []string) (*rules, error) {
 		chunker: &rec.Chunker{Name: cdc.Name, Min: uint64(p.Min), Avg: uint64(p.Avg), Max: uint64(p.Max)},
 		chunk:   p.Max, cut: cutter.Cut,
 		pageBegins: b.PageBegins, groupEnds: b.GroupEnds, pieceEnds: b.PieceEnds,
-		groupMin: bounds.GroupMin, groupMax: bounds.GroupMax, pageData: math.MaxInt,
+		groupMin: bounds.GroupMin, groupMax: bounds.GroupMax, pageData: math.MaxInt, ahead: 2 << 30,
 	}, nil
 }
 
@@ -45,6 +46,7 @@ func keyed(cut key.Cutter, p cdc.Params, roots []string) (*rules, error) {
 const (
 	plainChunk = 1 << 20
 	plainPage  = 4 << 20
+	plainAhead = 40 << 20
 )
 
 // plain are rules that need no key and say nothing: the stream is to be cut
@@ -54,6 +56,6 @@ func plain() *rules {
 	return &rules{
 		chunk: plainChunk, cut: func(data []byte) int { return min(len(data), plainChunk) },
 		pageBegins: func(string) bool { return false }, groupEnds: never, pieceEnds: never,
-		groupMin: plainChunk, groupMax: plainChunk, pageData: plainPage,
+		groupMin: plainChunk, groupMax: plainChunk, pageData: plainPage, ahead: plainAhead,
 	}
 }

@@ -22,6 +22,7 @@ import (
 )
 
 const usage = `usage: pv-get REPO ID [--meta] >sealed
+       pv-get REPO --copy ID [--since ID[,ID]] [--known FILE|-] >sealed
        pv-get REPO --blobs - <ids >sealed
        pv-get REPO --snapshots >sealed
        pv-get REPO --ids >ids
@@ -33,67 +34,117 @@ const usage = `usage: pv-get REPO ID [--meta] >sealed
 
   ID           the snapshot and all that it reaches, parents first
   --meta       without the data
+  --copy ID    the same, for another pv-put: children first, each blob once
+  --since LIST with --copy: without what these snapshots reach, one or two; they must
+               be in the other repository, too
+  --known FILE with --copy: without the blobs whose ids are in FILE, or on stdin if it
+               is -, as pv-get --ids of the other repository writes them
   --blobs -    the blobs whose ids arrive on stdin, in their order
   --snapshots  the snapshots' own blobs
-  --ids        the ids of all blobs, sorted
+  --ids        the ids of all blobs that are there, sorted
   --has LIST   those of these snapshots that are there
   --keys       the names of the wrapped keys
   --key NAME   the wrapped key of that name, for pv-key unwrap
   -v, -q       say more, say less
 `
 
-// Run is the command.
-func Run(env *tool.Env) error {
+// asked is what the command line says.
+type asked struct {
+	repo, id         string
+	meta             bool
+	copy             string
+	since            string
+	known            string
+	blobs            string
+	snapshots        bool
+	ids              bool
+	has              string
+	key              string
+	keys             bool
+	sinceIDs, hasIDs []id.ID
+}
+
+func parse(env *tool.Env) (*asked, error) {
+	a := &asked{}
 	fs := env.Flags()
-	meta := fs.Bool("meta", false, "")
-	blobs := fs.String("blobs", "", "")
-	snapshots := fs.Bool("snapshots", false, "")
-	ids := fs.Bool("ids", false, "")
-	has := fs.String("has", "", "")
-	keyName := fs.String("key", "", "")
-	keys := fs.Bool("keys", false, "")
+	fs.BoolVar(&a.meta, "meta", false, "")
+	fs.StringVar(&a.copy, "copy", "", "")
+	fs.StringVar(&a.since, "since", "", "")
+	fs.StringVar(&a.known, "known", "", "")
+	fs.StringVar(&a.blobs, "blobs", "", "")
+	fs.BoolVar(&a.snapshots, "snapshots", false, "")
+	fs.BoolVar(&a.ids, "ids", false, "")
+	fs.StringVar(&a.has, "has", "", "")
+	fs.StringVar(&a.key, "key", "", "")
+	fs.BoolVar(&a.keys, "keys", false, "")
 	words, err := env.Parse(fs, usage)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	modes := 0
-	for _, on := range []bool{len(words) > 1, *blobs != "", *snapshots, *ids, *has != "", *keyName != "", *keys} {
+	for _, on := range []bool{len(words) > 1, a.copy != "", a.blobs != "", a.snapshots, a.ids, a.has != "", a.key != "", a.keys} {
 		if on {
 			modes++
 		}
 	}
 	switch {
 	case len(words) == 0 || words[0] == "":
-		return tool.Usagef("give a repository")
+		return nil, tool.Usagef("give a repository")
 	case len(words) > 2:
-		return tool.Usagef("give one repository and one snapshot id")
+		return nil, tool.Usagef("give one repository and one snapshot id")
 	case modes != 1:
-		return tool.Usagef("give a snapshot id, or one of --blobs, --snapshots, --ids, --has, --key, --keys")
-	case *meta && len(words) != 2:
-		return tool.Usagef("--meta goes with a snapshot id")
-	case *blobs != "" && *blobs != "-":
-		return tool.Usagef("--blobs takes -, for stdin")
+		return nil, tool.Usagef("give a snapshot id, or one of --copy, --blobs, --snapshots, --ids, --has, --key, --keys")
+	case a.meta && len(words) != 2:
+		return nil, tool.Usagef("--meta goes with a snapshot id")
+	case a.blobs != "" && a.blobs != "-":
+		return nil, tool.Usagef("--blobs takes -, for stdin")
+	case (a.since != "" || a.known != "") && a.copy == "":
+		return nil, tool.Usagef("--since and --known go with --copy")
 	}
-	o := store.Options{Warn: env.Warn, Note: env.Notice}
-	switch {
-	case *has != "":
-		return runHas(env, words[0], *has, o)
-	case *ids:
-		return runIDs(env, words[0], o)
-	case *keys:
-		return runKeys(env, words[0], o)
-	case *keyName != "":
-		return runKey(env, words[0], *keyName, o)
-	case *snapshots:
-		return runSnapshots(env, words[0], o)
-	case *blobs != "":
-		return runBlobs(env, words[0], o)
+	if a.repo = words[0]; len(words) == 2 {
+		a.id = words[1]
 	}
-	i, err := parseID(words[1])
+	if a.sinceIDs, err = parseIDs(a.since); err == nil {
+		a.hasIDs, err = parseIDs(a.has)
+	}
+	if err == nil && len(a.sinceIDs) > rec.MaxBase {
+		err = tool.Usagef("--since takes at most %d snapshots", rec.MaxBase)
+	}
+	return a, err
+}
+
+// Run is the command.
+func Run(env *tool.Env) error {
+	a, err := parse(env)
 	if err != nil {
 		return err
 	}
-	return runDown(env, words[0], i, *meta, o)
+	o := store.Options{Warn: env.Warn, Note: env.Notice}
+	switch {
+	case a.has != "":
+		return runHas(env, a.repo, a.hasIDs, o)
+	case a.ids:
+		return runIDs(env, a.repo, o)
+	case a.keys:
+		return runKeys(env, a.repo, o)
+	case a.key != "":
+		return runKey(env, a.repo, a.key, o)
+	case a.snapshots:
+		return runSnapshots(env, a.repo, o)
+	case a.blobs != "":
+		return runBlobs(env, a.repo, o)
+	case a.copy != "":
+		i, err := parseID(a.copy)
+		if err != nil {
+			return err
+		}
+		return runCopy(env, a, i, o)
+	}
+	i, err := parseID(a.id)
+	if err != nil {
+		return err
+	}
+	return runDown(env, a.repo, i, a.meta, o)
 }
 
 func parseID(s string) (id.ID, error) {
@@ -104,15 +155,22 @@ func parseID(s string) (id.ID, error) {
 	return i, nil
 }
 
-func runHas(env *tool.Env, dir, list string, o store.Options) error {
-	var asked []id.ID
+// parseIDs reads a list with commas between, "" as the empty one.
+func parseIDs(list string) (ids []id.ID, err error) {
+	if list == "" {
+		return nil, nil
+	}
 	for _, s := range strings.Split(list, ",") {
 		i, err := parseID(s)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		asked = append(asked, i)
+		ids = append(ids, i)
 	}
+	return ids, nil
+}
+
+func runHas(env *tool.Env, dir string, asked []id.ID, o store.Options) error {
 	repo, err := store.Open(dir, o)
 	if err != nil {
 		return err

@@ -21,7 +21,8 @@ var byteKeys = map[string]bool{
 	"data":  true,                 // chunk, session, blob
 	"users": true, "groups": true, // names, end
 	"id": true, "sid": true, "refs": true, "sig": true, // blob, stored, missing
-	"rows": true, // toc
+	"rows":      true, // toc
+	"unchanged": true, // end
 }
 
 // A place says how strings are meant.

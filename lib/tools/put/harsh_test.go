@@ -177,6 +177,8 @@ func FuzzPut(f *testing.F) {
 	f.Add(upStream(f, tree))
 	loose, _ := stream(f, storetest.Loose(m.Session, tree.Blobs...))
 	f.Add(loose)
+	marks, _ := stream(f, m.Run(2, 1, 2, 5).Stream())
+	f.Add(marks)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		dir, err := os.MkdirTemp("/dev/shm", "fuzz-put-")
 		if err != nil {

@@ -46,7 +46,7 @@ const maxLabel = 255
 func Run(env *tool.Env) error {
 	fs := env.Flags()
 	label := fs.String("as", "", "")
-	stall := fs.Duration("stall", 15*time.Minute, "")
+	stall := tool.Duration(fs, "stall", 15*time.Minute)
 	quota := fs.String("max-bytes", "", "")
 	keyName := fs.String("key", "", "")
 	words, err := env.Parse(fs, usage)
@@ -118,7 +118,7 @@ func open(dir string, h *rec.Head, o store.Options) (*store.Repo, error) {
 
 func rest(err error) error {
 	if errors.Is(err, store.ErrMissing) || errors.Is(err, store.ErrForgotten) {
-		return &tool.Hint{Err: err, Text: "run the backup again without --base"}
+		return &tool.Hint{Err: err, Text: "make the stream again without it: pv-chunk without --base, pv-get --copy without --since"}
 	}
 	return err
 }
@@ -138,13 +138,19 @@ func (l *loop) commit() error {
 	if err != nil {
 		return l.keep(err)
 	}
-	i, err := l.p.Commit()
+	i, did := end.Unchanged, "is unchanged"
+	if i.IsZero() {
+		did = "was committed"
+		i, err = l.p.Commit()
+	} else {
+		err = l.wrap(l.p.Unchanged(i))
+	}
 	if err != nil {
 		return l.keep(err)
 	}
 	l.count()
 	if _, err := fmt.Fprintln(l.env.Stdout, i); err != nil {
-		l.env.Warn("snapshot %s was committed, but its id could not be written: %v", i, err)
+		l.env.Warn("snapshot %s %s, but its id could not be written: %v", i, did, err)
 	}
 	if end.Status != 0 {
 		return tool.ErrPartial
@@ -200,6 +206,8 @@ func (l *loop) each(blob func(*rec.Blob) error) (*rec.End, error) {
 			v.Free()
 		case *rec.Session:
 			err = l.p.Session(v)
+		case *rec.Checkpoint:
+			err = l.checkpoint(v.ID)
 		case *rec.Missing:
 			l.env.Warn("blob %s was missing where the stream was made", v.ID)
 		case *rec.Stored, *rec.Toc:
@@ -211,6 +219,9 @@ func (l *loop) each(blob func(*rec.Blob) error) (*rec.End, error) {
 			err = takes(v)
 		case *rec.End:
 			end, status = v, max(status, v.Status)
+			if l.order != rec.Up && !v.Unchanged.IsZero() {
+				err = fmt.Errorf("an end that only a stream in order %q has: %w", rec.Up, rec.ErrBad)
+			}
 		case *rec.Tick:
 			err = l.p.Turn()
 		}
@@ -218,6 +229,23 @@ func (l *loop) each(blob func(*rec.Blob) error) (*rec.End, error) {
 			return nil, l.wrap(err)
 		}
 	}
+}
+
+// checkpoint makes durable what came so far.
+func (l *loop) checkpoint(i id.ID) error {
+	if l.order != rec.Up {
+		return fmt.Errorf("a record that only a stream in order %q has: %w", rec.Up, rec.ErrBad)
+	}
+	written, err := l.p.Checkpoint(i)
+	if err != nil {
+		return err
+	}
+	if written {
+		l.env.Log.Debug(fmt.Sprintf("checkpoint %s: what came so far stays, whatever happens to the rest", i))
+	} else {
+		l.env.Log.Debug(fmt.Sprintf("checkpoint %s was passed over: something is missing", i))
+	}
+	return nil
 }
 
 // wrap says where in the input an error lies that is the input's.
@@ -250,5 +278,8 @@ func (l *loop) keep(err error) error {
 
 func (l *loop) count() {
 	c := l.p.Count
+	if c.Adopted > 0 {
+		l.env.Log.Debug(fmt.Sprintf("%d packs of a run that was killed are listed now", c.Adopted))
+	}
 	l.env.Log.Debug(fmt.Sprintf("%d new blobs, %d bytes, in %d packs; %d blobs, %d bytes were there already", c.New, c.NewBytes, c.Packs, c.Had, c.HadBytes))
 }

@@ -6,7 +6,9 @@
 // a tree; a parallel map names and seals chunks; one goroutine takes the
 // results in order, writes each blob the first time it comes, and at each cut
 // turns the page's entries into a page. In memory: the chunks in flight
-// (bounded by weight), the entries of one page, and the ids sent so far.
+// (bounded by weight), the entries of one page, and the ids sent so far. What the
+// repository has already (the lists of the bases, --known) is searched on disk,
+// and what the snapshot reaches is sorted there.
 package seal
 
 import (
@@ -15,6 +17,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"preserve/lib/box"
 	"preserve/lib/key"
@@ -23,17 +26,24 @@ import (
 	"preserve/lib/tool"
 )
 
-const usage = `usage: pv-seal -k WRITEKEY [--label NAME] [--tag TAG]… <content >sealed
+const usage = `usage: pv-seal -k WRITEKEY [--label NAME] [--tag TAG]… [--cache DIR] <content >sealed
 
 Names, compresses and encrypts a content stream from pv-chunk and writes the
 sealed stream that pv-put stores. What is sealed with a write key cannot be
 opened with it.
 
-  -k KEY              write key (or master key)
-  --label NAME        the snapshot's label: the job that it belongs to
-  --tag TAG           a word of your own for the snapshot; may be repeated
-  --compression WHAT  fastest, default or better (default: default)
-  -v, -q              say more, say only errors and warnings
+  -k KEY               write key (or master key)
+  --label NAME         the snapshot's label: the job that it belongs to
+  --tag TAG            a word of your own for the snapshot; may be repeated
+  --compression WHAT   fastest, default or better (default: default)
+  --cache DIR          remember there what was stored, for the next run; what the
+                       stream's bases reach is neither sealed nor sent
+  --skip-if-unchanged  make no snapshot of a tree that is that of a base
+  --known FILE         ids that the repository has (pv-get --ids): not sent
+  --distrust FILE      ids that it has not, whatever else is said of them
+  --checkpoint TIME    how often the tree so far is made durable (default: 30m;
+                       0: never)
+  -v, -q               say more, say only errors and warnings
 `
 
 type options struct {
@@ -41,6 +51,11 @@ type options struct {
 	label string
 	tags  []string
 	level box.Level
+
+	cache           string
+	skip            bool
+	known, distrust string
+	checkpoint      time.Duration
 }
 
 func parse(env *tool.Env) (o options, err error) {
@@ -48,6 +63,12 @@ func parse(env *tool.Env) (o options, err error) {
 	fs.StringVar(&o.key, "k", "", "")
 	fs.StringVar(&o.label, "label", "", "")
 	compression := fs.String("compression", "default", "")
+	fs.StringVar(&o.cache, "cache", "", "")
+	fs.BoolVar(&o.skip, "skip-if-unchanged", false, "")
+	fs.StringVar(&o.known, "known", "", "")
+	fs.StringVar(&o.distrust, "distrust", "", "")
+	o.checkpoint = 30 * time.Minute
+	fs.Func("checkpoint", "", func(s string) (err error) { o.checkpoint, err = tool.ParseDuration(s); return err })
 	fs.Func("tag", "", func(s string) error { o.tags = append(o.tags, s); return nil })
 	words, err := env.Parse(fs, usage)
 	if err != nil {
@@ -63,6 +84,8 @@ func parse(env *tool.Env) (o options, err error) {
 		return o, tool.Usagef("a write key is needed: -k KEY")
 	case !known:
 		return o, tool.Usagef("--compression %q is not one of fastest, default, better", *compression)
+	case o.skip && o.cache == "":
+		return o, tool.Usagef("--skip-if-unchanged needs --cache DIR: the cache knows the tree of the snapshot before")
 	case len(o.tags) > snap.MaxTags:
 		return o, tool.Usagef("more than %d tags", snap.MaxTags)
 	}
@@ -102,12 +125,18 @@ func Run(env *tool.Env) error {
 	if err != nil {
 		return refuse(stdout, env, fmt.Errorf("key file %q: %w", o.key, err))
 	}
+	stored, err := readKnown(env, o.known, o.distrust)
+	if err != nil {
+		return refuse(stdout, env, err)
+	}
+	defer stored.close()
 	in := rec.NewReader(stdin, rec.Content)
 	out := rec.NewWriter(stdout)
 	// File names must not reach whoever stores the stream.
 	out.Mute()
-	s, err := newSealer(k, b, in, out, o)
+	s, err := newSealer(env, k, b, in, out, o)
 	if err == nil {
+		s.stored = stored
 		out.Tick(in, s.progress)
 		err = s.run(runtime.GOMAXPROCS(0))
 	}

@@ -1,20 +1,21 @@
 package seal
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"preserve/lib/bounds"
 	"preserve/lib/box"
+	"preserve/lib/cache"
 	"preserve/lib/id"
 	"preserve/lib/key"
 	"preserve/lib/page"
 	"preserve/lib/par"
 	"preserve/lib/rec"
-	"preserve/lib/snap"
+	"preserve/lib/tool"
 	"preserve/lib/wire"
 )
 
@@ -27,7 +28,17 @@ type item struct {
 	entries []*rec.Entry
 
 	id     id.ID   // the chunk's
-	sealed *[]byte // nil if it was sent already
+	sealed *[]byte // nil if it need not be sent
+
+	// Of a page:
+	keep  int // chunks that stay
+	sofar sofar
+}
+
+// sofar is what a snapshot says of the tree up to a cut, beside the tree.
+type sofar struct {
+	entries, bytes uint64
+	users, groups  []rec.Name // never changed, only added to
 }
 
 type sealer struct {
@@ -36,20 +47,26 @@ type sealer struct {
 	in     *rec.Reader
 	out    *rec.Writer
 	opts   options
+	env    *tool.Env
+	key    *key.Key
+	stored *stored // what is in the repository already
 
 	// The reading goroutine's.
 	head    *rec.Head
 	check   page.Checker
 	entries []*rec.Entry
-	chunks  []int // lengths of those since the last cut
+	chunks  []int // lengths of those that can be named
 	names   rec.Names
 	end     *rec.End
 
 	// The emitting goroutine's.
-	ids   []id.ID // of the chunks since the last cut
-	tree  page.Tree
-	wire  *wire.Writer
-	bytes uint64 // sealed
+	ids    []id.ID // of the chunks that can be named
+	tree   page.Tree
+	wire   *wire.Writer
+	bytes  uint64    // sealed
+	notes  *notes    // for the next run
+	closed time.Time // the last checkpoint
+	aside  bool      // what is sealed now is part of a checkpoint only
 
 	mu   sync.RWMutex
 	sent id.Set
@@ -58,13 +75,13 @@ type sealer struct {
 	files, length atomic.Uint64 // progress
 }
 
-func newSealer(k *key.Key, b *box.Sealer, in *rec.Reader, out *rec.Writer, o options) (*sealer, error) {
+func newSealer(env *tool.Env, k *key.Key, b *box.Sealer, in *rec.Reader, out *rec.Writer, o options) (*sealer, error) {
 	cut, ok := k.Cut()
 	if !ok {
 		return nil, fmt.Errorf("a %s key cannot seal", k.Kind())
 	}
 	group, pages := cut.Group(), cut.Page()
-	s := &sealer{box: b, in: in, out: out, opts: o, wire: wire.NewWriter()}
+	s := &sealer{box: b, in: in, out: out, opts: o, env: env, key: k, wire: wire.NewWriter()}
 	s.bounds = func(roots []string) *bounds.Bounds { return bounds.New(group.Bytes(), pages.Bytes(), roots) }
 	s.tree.Seal = s.metadata
 	s.tree.MaxChildren, s.tree.MaxBytes = bounds.MaxRefs, bounds.MaxBytes
@@ -82,6 +99,14 @@ func (s *sealer) run(workers int) (err error) {
 		return s.in.Wrap(fmt.Errorf("%w: it was not cut under a key: put pv-chunk -k KEY before pv-seal", errUncut))
 	}
 	s.tree.Begins = s.bounds(rec.Paths(s.head.Roots)).IndexBegins
+	if s.opts.cache != "" {
+		cut, _ := s.key.Cut() // newSealer has asked
+		secret := cut.Cache()
+		s.stored.open(s.opts.cache, s.head.Base, secret, s.key.ID())
+		s.notes = newNotes(s.env, s.opts.cache, secret, cache.JobOf(s.head, s.key.ID()), s.head)
+		defer s.notes.close()
+	}
+	s.closed = time.Now()
 	if err := s.out.Write(&rec.Head{Kind: rec.Sealed, Order: rec.Up, Base: s.head.Base}); err != nil {
 		return err
 	}
@@ -111,16 +136,11 @@ func (s *sealer) read(m *par.Map[*item, *item]) error {
 		}
 		switch v := v.(type) {
 		case *rec.Chunk:
-			if v.N != uint64(len(s.chunks)) {
-				return s.in.Wrap(fmt.Errorf("%w: chunk %d comes where chunk %d belongs", errStream, v.N, len(s.chunks)))
-			}
-			s.chunks = append(s.chunks, len(v.Data))
-			s.length.Add(uint64(len(v.Data)))
-			err = m.Put(&item{chunk: v}, int64(len(v.Data)))
+			err = s.chunk(m, v)
 		case *rec.Entry:
 			err = s.in.Wrap(s.entry(v))
 		case *rec.Cut:
-			err = s.cut(m)
+			err = s.cut(m, v)
 		case *rec.Names:
 			s.names.Users = append(s.names.Users, v.Users...)
 			s.names.Groups = append(s.names.Groups, v.Groups...)
@@ -138,6 +158,20 @@ func (s *sealer) read(m *par.Map[*item, *item]) error {
 	}
 }
 
+// chunk hands a chunk over to be named and sealed.
+func (s *sealer) chunk(m *par.Map[*item, *item], c *rec.Chunk) error {
+	switch n := len(s.chunks); {
+	case n >= rec.MaxRefs:
+		return s.in.Wrap(fmt.Errorf("%w: more than %d chunks can be named", errStream, rec.MaxRefs))
+	case c.N != uint64(n):
+		return s.in.Wrap(fmt.Errorf("%w: chunk %d comes where chunk %d belongs", errStream, c.N, n))
+	}
+	n := len(c.Data)
+	s.chunks = append(s.chunks, n)
+	s.length.Add(uint64(n))
+	return m.Put(&item{chunk: c}, int64(n))
+}
+
 // entry checks an entry and keeps it until the page is cut.
 func (s *sealer) entry(e *rec.Entry) error {
 	if err := s.check.Next(e); err != nil {
@@ -148,7 +182,7 @@ func (s *sealer) entry(e *rec.Entry) error {
 			continue
 		}
 		if x.N >= uint64(len(s.chunks)) {
-			return fmt.Errorf("entry %s: %w: extent %d names chunk %d, and only %d came since the last cut", rec.Quote(e.Path), errStream, i, x.N, len(s.chunks))
+			return fmt.Errorf("entry %s: %w: extent %d names chunk %d, and only %d can be named", rec.Quote(e.Path), errStream, i, x.N, len(s.chunks))
 		}
 		if n := s.chunks[x.N]; x.Off+x.Len > uint64(n) { // CheckContent has bounded both
 			return fmt.Errorf("entry %s: %w: extent %d ends at byte %d of a chunk of %d", rec.Quote(e.Path), errStream, i, x.Off+x.Len, n)
@@ -164,12 +198,18 @@ func (s *sealer) entry(e *rec.Entry) error {
 	return nil
 }
 
-func (s *sealer) cut(m *par.Map[*item, *item]) error {
-	if len(s.entries) == 0 {
+// cut hands the entries of a page over, and lets chunks go.
+func (s *sealer) cut(m *par.Map[*item, *item], c *rec.Cut) error {
+	switch {
+	case len(s.entries) == 0:
 		return s.in.Wrap(fmt.Errorf("%w: a cut without entries before it", errStream))
+	case c.Keep > uint64(len(s.chunks)):
+		return s.in.Wrap(fmt.Errorf("%w: a cut keeps %d chunks, and only %d can be named", errStream, c.Keep, len(s.chunks)))
 	}
-	err := m.Put(&item{entries: s.entries}, 1)
-	s.entries, s.chunks = nil, s.chunks[:0]
+	keep := int(c.Keep)
+	err := m.Put(&item{entries: s.entries, keep: keep, sofar: sofar{s.check.Entries, s.check.Bytes, s.names.Users, s.names.Groups}}, 1)
+	s.entries = nil
+	s.chunks = append(s.chunks[:0], s.chunks[len(s.chunks)-keep:]...)
 	return err
 }
 
@@ -177,14 +217,14 @@ func (s *sealer) cut(m *par.Map[*item, *item]) error {
 func (s *sealer) complete() error {
 	switch {
 	case len(s.entries) > 0 || len(s.chunks) > 0:
-		return s.in.Wrap(fmt.Errorf("%w: entries or chunks behind the last cut", errStream))
+		return s.in.Wrap(fmt.Errorf("%w: entries or chunks behind the last cut, or kept by it", errStream))
 	case s.check.Entries == 0:
 		return s.in.Wrap(fmt.Errorf("%w: there is nothing to back up: no entry came", errStream))
 	}
 	return s.check.Finish()
 }
 
-// seal names a chunk and, unless it was sent already, seals it. Workers run it.
+// seal names a chunk and, unless it need not be sent, seals it. Workers run it.
 func (s *sealer) seal(it *item) (*item, error) {
 	if it.chunk == nil {
 		return it, nil
@@ -192,9 +232,9 @@ func (s *sealer) seal(it *item) (*item, error) {
 	defer it.chunk.Free()
 	it.id = s.box.Name(rec.KindData, nil, it.chunk.Data)
 	s.mu.RLock()
-	known := s.sent.Has(it.id)
+	sent := s.sent.Has(it.id)
 	s.mu.RUnlock()
-	if known {
+	if sent || s.stored.has(it.id) {
 		return it, nil
 	}
 	buf, ok := s.buffers.Get().(*[]byte)
@@ -210,7 +250,7 @@ func (s *sealer) seal(it *item) (*item, error) {
 // emit takes the results in order.
 func (s *sealer) emit(it *item) error {
 	if it.entries != nil {
-		return s.page(it.entries)
+		return s.page(it)
 	}
 	s.ids = append(s.ids, it.id)
 	if it.sealed == nil {
@@ -237,7 +277,8 @@ func (s *sealer) write(kind uint8, i id.ID, refs, sealed, sig []byte) error {
 }
 
 // page turns entries into a page: chunk numbers become references.
-func (s *sealer) page(entries []*rec.Entry) error {
+func (s *sealer) page(it *item) error {
+	entries := it.entries
 	var refs page.Refs
 	for _, e := range entries {
 		for i := range e.Extents {
@@ -251,7 +292,7 @@ func (s *sealer) page(entries []*rec.Entry) error {
 			x.N, x.ID = refs.Index(x.ID), id.ID{}
 		}
 	}
-	s.ids = s.ids[:0]
+	s.ids = append(s.ids[:0], s.ids[len(s.ids)-it.keep:]...)
 	s.wire.Reset()
 	page.Encode(s.wire, entries)
 	plain := s.wire.Bytes()
@@ -266,13 +307,20 @@ func (s *sealer) page(entries []*rec.Entry) error {
 	if err != nil {
 		return err
 	}
-	return s.tree.Add(first, i)
+	s.notes.page(refs.Bytes, entries)
+	if err := s.tree.Add(first, i); err != nil {
+		return err
+	}
+	return s.checkpoint(&it.sofar)
 }
 
 // metadata seals and sends a page or index page.
 func (s *sealer) metadata(kind uint8, refs, plain []byte) (id.ID, error) {
 	i := s.box.Name(kind, refs, plain)
-	if s.sent.Has(i) { // only this goroutine adds
+	if !s.aside {
+		s.notes.reach(i)
+	}
+	if s.sent.Has(i) || s.stored.has(i) { // only this goroutine adds
 		return i, nil
 	}
 	sealed, err := s.box.Seal(nil, kind, i, refs, plain)
@@ -280,33 +328,4 @@ func (s *sealer) metadata(kind uint8, refs, plain []byte) (id.ID, error) {
 		return i, err
 	}
 	return i, s.write(kind, i, refs, sealed, nil)
-}
-
-// finish sends the top of the tree, the snapshot and the end.
-func (s *sealer) finish() error {
-	root, err := s.tree.Finish()
-	if err != nil {
-		return err
-	}
-	pk, name, cert := s.box.Writer()
-	sn := &snap.Snapshot{WriterKey: pk, WriterName: name, WriterCert: cert, Label: s.opts.label, Tags: s.opts.tags,
-		Time: s.head.Time, Host: word(s.head.Host), User: word(s.head.User), Sources: sources(s.head.Roots),
-		Entries: s.check.Entries, Bytes: s.check.Bytes, Warnings: s.end.Warnings, Warned: s.end.Warned,
-		Users: s.names.Users, Groups: s.names.Groups}
-	if s.head.Chunker != nil {
-		sn.Chunker = *s.head.Chunker
-	}
-	plain, err := sn.Encode()
-	if err != nil {
-		return err
-	}
-	i := s.box.Name(rec.KindSnapshot, root[:], plain)
-	sealed, err := s.box.Seal(nil, rec.KindSnapshot, i, root[:], plain)
-	if err != nil {
-		return err
-	}
-	if err := s.write(rec.KindSnapshot, i, bytes.Clone(root[:]), sealed, s.box.Sign(i)); err != nil {
-		return err
-	}
-	return s.out.Write(&rec.End{Status: s.end.Status, Entries: s.check.Entries, Bytes: s.bytes, Warnings: s.end.Warnings})
 }

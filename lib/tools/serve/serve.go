@@ -137,7 +137,7 @@ type request struct {
 }
 
 // read reads a command as the scripts write it: the tool, perhaps -v or -q, the
-// repository's path, and for pv-get one option. Everything must be just so.
+// repository's path, and for pv-get an option. Everything must be just so.
 func (r *request) read(asked string) error {
 	if asked == "" {
 		return fmt.Errorf("a login: %w", errRefused)
@@ -187,11 +187,25 @@ func (r *request) reading(words []string) string {
 		w == "--blobs" && len(words) == 2 && words[1] == "-",
 		w == "--key" && len(words) == 2 && isName(words[1]):
 		return "get"
+	case w == "--copy" && isCopy(words[1:]):
+		return "get"
 	case isID(w) && (one || len(words) == 2 && words[1] == "--meta"):
 		r.options, r.id = words[1:], w
 		return "get"
 	}
 	return ""
+}
+
+// isCopy reports whether the words behind --copy are as pv-copy writes them.
+func isCopy(words []string) bool {
+	if len(words) == 0 || !isID(words[0]) {
+		return false
+	}
+	words = words[1:]
+	if len(words) >= 2 && words[0] == "--since" && isIDs(words[1]) {
+		words = words[2:]
+	}
+	return len(words) == 0 || len(words) == 2 && words[0] == "--known" && words[1] == "-"
 }
 
 func isID(s string) bool { return len(s) == 64 && strings.Trim(s, "0123456789abcdef") == "" }

@@ -37,6 +37,10 @@ func TestAllowed(t *testing.T) {
 		{"get", "pv-get '/srv/re po' --blobs -", []string{"pv-get", "--blobs", "-", "--", "/srv/re po"}},
 		{"get", "pv-get '/srv/re po' --snapshots", []string{"pv-get", "--snapshots", "--", "/srv/re po"}},
 		{"get", "pv-get '/srv/re po' --ids", []string{"pv-get", "--ids", "--", "/srv/re po"}},
+		{"get", "pv-get '/srv/re po' --copy " + id1, []string{"pv-get", "--copy", id1, "--", "/srv/re po"}},
+		{"get", "pv-get -q '/srv/re po' --copy " + id1 + " --since " + id2 + " --known -", []string{"pv-get", "-q", "--copy", id1, "--since", id2, "--known", "-", "--", "/srv/re po"}},
+		{"get", "pv-get '/srv/re po' --copy " + id1 + " --since " + id2 + "," + id1, []string{"pv-get", "--copy", id1, "--since", id2 + "," + id1, "--", "/srv/re po"}},
+		{"get", "pv-get '/srv/re po' '--copy' '" + id1 + "' '--known' '-'", []string{"pv-get", "--copy", id1, "--known", "-", "--", "/srv/re po"}},
 		{"get", "pv-get '/srv/re po' --keys", []string{"pv-get", "--keys", "--", "/srv/re po"}},
 		{"get", "pv-get '/srv/re po' --key master", []string{"pv-get", "--key", "master", "--", "/srv/re po"}},
 	} {
@@ -70,6 +74,9 @@ func TestRefused(t *testing.T) {
 		"pv-get " + repo + " --has", "pv-get " + repo + " --has -", "pv-get " + repo + " --has " + id1[1:], "pv-get " + repo + " --has " + id1 + ",",
 		"pv-get " + repo + " " + id1 + " " + id2, "pv-get " + repo + " " + strings.ToUpper(id2), "pv-get " + repo + " --blobs file",
 		"pv-get " + repo + " --ids --has " + id1, "pv-get " + repo + " --key ../x", "pv-get " + repo + " --key -x", "pv-get " + repo + " --snapshots --meta",
+		"pv-get " + repo + " --copy", "pv-get " + repo + " --copy latest", "pv-get " + repo + " --copy " + id1 + " --since", "pv-get " + repo + " --copy " + id1 + " --known /etc/passwd",
+		"pv-get " + repo + " --copy " + id1 + " --known - --since " + id2, "pv-get " + repo + " --copy " + id1 + " --since " + id2 + " x", "pv-get " + repo + " --since " + id2 + " --copy " + id1,
+		"pv-get " + repo + " " + id1 + " --since " + id2, "pv-get " + repo + " --known -", "pv-get " + repo + " --copy " + id1 + " --meta", "pv-get " + repo + " " + id1 + " --partial",
 		"pv-get --ids " + repo, "pv-get " + repo + " " + id1 + " --has", strings.Repeat("x", maxCommand+1), "PATH=/tmp pv-put " + repo, "env pv-put " + repo,
 	} {
 		if got, err := run("put,has,get", asked); err == nil {

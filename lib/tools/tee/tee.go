@@ -40,7 +40,7 @@ did not come whole.
 // Run is pv-tee.
 func Run(env *tool.Env) error {
 	fs := env.Flags()
-	stall := fs.Duration("stall", 15*time.Minute, "")
+	stall := tool.Duration(fs, "stall", 15*time.Minute)
 	words, err := env.Parse(fs, usage)
 	switch {
 	case err != nil:

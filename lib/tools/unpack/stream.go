@@ -34,7 +34,7 @@ func contents(env *tool.Env, o options, src source, b base) error {
 	}
 	s := &streamer{base: b, out: rec.NewWriter(stdout)}
 	err = walk.InOrder(s, wholeFiles, func(sink walk.Sink) error {
-		return src.walk(walk.Options{Want: o.want, Choose: b.choose.chooser()}, sink)
+		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser()}, sink)
 	})
 	if err == nil {
 		err = s.finish()

@@ -21,7 +21,7 @@ func toTar(env *tool.Env, o options, src source, b base) error {
 	// The archive begins when the snapshot, which names the owners, has come.
 	t.begin = func(s *snap.Snapshot) { t.out = tarball.NewWriter(stdout, s.Users, s.Groups) }
 	err = walk.InOrder(t, wholeFiles, func(sink walk.Sink) error {
-		return src.walk(walk.Options{Want: o.want, Choose: b.choose.chooser()}, sink)
+		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser()}, sink)
 	})
 	switch {
 	case t.out == nil:

@@ -37,6 +37,8 @@ each snapshot.
   --revoked FILE    refuse what the writers in FILE made: their public keys, a line
                     each (may be repeated); KEY.revoked, if there is one, always counts
   --allow-revoked   refuse it not
+  --partial      also take a checkpoint of a run that did not end: it holds the tree
+                 up to some path, and the rest is not in it
   -l             lists for people: long, in columns
   --pick NAME    print only the id of the snapshot that NAME means: "latest", a
                  label (the newest of that label), an id or the beginning of one
@@ -95,6 +97,8 @@ type options struct {
 	mode *mode
 	dir  string // of modes that take one
 	pick string
+	// A checkpoint will do.
+	partial bool
 
 	trust  trust
 	choice choice
@@ -150,6 +154,7 @@ func parse(env *tool.Env) (o options, err error) {
 	want := fs.String("snapshot", "", "")
 	fs.StringVar(&o.pick, "pick", "", "")
 	o.trust.flags(fs)
+	fs.BoolVar(&o.partial, "partial", false, "")
 	o.choice.flags(fs)
 	o.from.flags(fs)
 	o.place.flags(fs)
@@ -183,6 +188,10 @@ func parse(env *tool.Env) (o options, err error) {
 		return o, tool.Usagef("--revoked needs a key: -k KEY: without one nobody knows who made a snapshot")
 	case o.pick != "" && o.mode.flag != "snapshots":
 		return o, tool.Usagef("--pick goes with --snapshots")
+	case o.partial && (o.mode.flag == "snapshots" || o.mode.flag == "stream"):
+		return o, tool.Usagef("--partial does not go with --%s: what is made of it must not pass for a whole snapshot", o.mode.flag)
+	case o.partial && o.place.del:
+		return o, tool.Usagef("--partial does not go with --delete: what the checkpoint has not come to would be deleted")
 	case *want != "" && o.mode.flag == "snapshots":
 		return o, tool.Usagef("--snapshot does not go with --snapshots")
 	}
@@ -286,6 +295,9 @@ func explain(err error) error {
 	if errors.Is(err, box.ErrRevoked) {
 		return &tool.Hint{Err: err, Text: "if you know that it was there before the key was lost, --allow-revoked takes it"}
 	}
+	if errors.Is(err, walk.ErrPartial) {
+		return &tool.Hint{Err: err, Text: "--partial takes it as far as it goes"}
+	}
 	return err
 }
 
@@ -305,23 +317,41 @@ func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
 	b.id, b.snap = i, s
 	b.choose.begin(s)
 	text := fmt.Sprintf("snapshot %s by writer %q, host %q, at %s", i, s.WriterName, s.Host, stamp(s.Time))
-	if where, ok := b.revoked.Find(s.WriterKey); ok {
+	where, revoked := b.revoked.Find(s.WriterKey)
+	if revoked {
 		b.env.Say("%s: its writer, key %x, has been revoked (%s), which --allow-revoked overrules", text, s.WriterKey, where)
-	} else if b.told {
+	}
+	switch {
+	case s.Partial:
+		b.env.Notice("%s: PARTIAL: a checkpoint of a run that did not end, not a whole snapshot", text)
+	case revoked: // said
+	case b.told:
 		b.env.Log.Debug(text)
-	} else {
+	default:
 		b.env.Notice("%s", text)
 	}
 	return nil
 }
 
 func (b *base) Gap(first page.Key, next *page.Key, i id.ID) error {
+	if b.partEnd(first, i) {
+		return nil
+	}
 	to := "the end"
 	if next != nil {
 		to = "before " + next.String()
 	}
 	b.env.Warn("page %s is missing in the repository: everything from %s to %s is lost", i.Short(), first, to)
 	return nil
+}
+
+// partEnd says where a checkpoint ends, if that is what the gap i is.
+func (b *base) partEnd(first page.Key, i id.ID) bool {
+	if !b.snap.Partial || i != b.id {
+		return false
+	}
+	b.env.Notice("the checkpoint ends at %s: what comes behind it is not in it", rec.Quote(first.Path))
+	return true
 }
 
 // flawed names an entry that was not stored as it was.

@@ -1,0 +1,153 @@
+package store
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+
+	"preserve/lib/id"
+	"preserve/lib/rec"
+)
+
+// takeSnapshot keeps a snapshot blob, with its session, until it is known what it
+// is: a checkpoint record names it, or it is what the stream commits.
+func (p *Put) takeSnapshot(b *rec.Blob) error {
+	if s := p.snapshot; s != nil {
+		return fmt.Errorf("snapshot %s behind snapshot %s, which no checkpoint record names: a stream has one: %w", b.ID, s.ID, rec.ErrTwice)
+	}
+	if _, err := p.r.where(b.ID); errors.Is(err, ErrForgotten) {
+		return fmt.Errorf("snapshot %s is %w: %q", b.ID, ErrForgotten, p.r.dir)
+	}
+	c := *b
+	c.Data, c.Refs, c.Sig = slices.Clone(b.Data), slices.Clone(b.Refs), slices.Clone(b.Sig)
+	p.snapshot = &Snapshot{rec.Stored{ID: b.ID, As: p.o.As}, p.sessions[b.SID], &c}
+	return nil
+}
+
+// Checkpoint makes the snapshot that was received last, and all that it reaches,
+// durable under checkpoints, and reports whether it did: as long as anything is
+// missing a checkpoint is passed over. It is not the snapshot that Commit commits.
+// Another id than that of the snapshot received last is ErrOrder.
+func (p *Put) Checkpoint(i id.ID) (bool, error) {
+	s := p.snapshot
+	if s == nil || s.ID != i {
+		return false, fmt.Errorf("checkpoint %s, which is not the snapshot that came before it: %w", i, ErrOrder)
+	}
+	p.snapshot = nil
+	if p.missing.Len() > 0 {
+		p.Count.Passed++
+		return false, nil
+	}
+	if _, err := p.root(s); err != nil {
+		return false, err
+	}
+	p.Count.Checkpoints++
+	return true, nil
+}
+
+// root makes all that was received durable, and then a root of a snapshot: a
+// collector keeps what it reaches from now on, and only now is it of use to look
+// whether one was at work meanwhile. It returns the bytes of the object.
+func (p *Put) root(s *Snapshot) ([]byte, error) {
+	// The object has blob and session once more, and a commit writes it twice; the
+	// packs that end here have a session each.
+	if err := p.checkRoom(2*len(s.Blob.Data) + 4*rec.SessionSize + 1<<10); err != nil {
+		return nil, err
+	}
+	if err := p.barrier(); err != nil {
+		return nil, err
+	}
+	now, err := p.now()
+	if err != nil {
+		return nil, err
+	}
+	s.Received = now
+	var nonce [rec.NonceSize]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return nil, err
+	}
+	data, err := s.encode(nonce)
+	if err == nil {
+		err = p.writeObject(data, "checkpoints", s.ID.String())
+	}
+	if err == nil {
+		err = p.r.checkCollected()
+	}
+	return data, err
+}
+
+// Commit makes the snapshot that was received be there. The caller has seen the
+// end record. It returns the snapshot's id. When it returns nil, everything that
+// the snapshot reaches is durable.
+func (p *Put) Commit() (id.ID, error) {
+	s := p.snapshot
+	if s == nil {
+		return id.ID{}, errors.New("the stream has no snapshot: there is nothing to commit")
+	}
+	if err := p.complete("the snapshot", "it was not committed"); err != nil {
+		return s.ID, err
+	}
+	data, err := p.root(s)
+	if err != nil {
+		return s.ID, err
+	}
+	return s.ID, p.writeObject(data, "snapshots", s.ID.String())
+}
+
+// Unchanged makes sure that snapshot i, one that the stream rests on, is there with
+// all that it reaches, as Blob does of a page that was not received: what is
+// missing is told, and the error is ErrMissing. The caller has seen the end record,
+// which says that the tree is that snapshot's. When it returns nil, what was
+// received is durable, too: it may have been missing before. No snapshot is
+// written. Another than one of the base, or a stream that has a snapshot of its
+// own, is ErrOrder.
+func (p *Put) Unchanged(i id.ID) error {
+	switch {
+	case p.snapshot != nil:
+		return fmt.Errorf("the end says that nothing has changed since snapshot %s, and snapshot %s came: %w", i, p.snapshot.ID, ErrOrder)
+	case !slices.Contains(p.base, i):
+		return fmt.Errorf("the end says that nothing has changed since snapshot %s, on which the stream does not rest: %w", i, ErrOrder)
+	}
+	s, err := p.r.committed(i)
+	if err != nil {
+		return err
+	}
+	if err := p.checkRefs(i, rec.KindSnapshot, s.Blob.Refs); err != nil {
+		return err
+	}
+	if err := p.complete("snapshot "+i.String(), "nothing has changed since it, but it cannot be relied on"); err != nil {
+		return err
+	}
+	if err := p.barrier(); err != nil {
+		return err
+	}
+	if err := p.r.checkCollected(); err != nil {
+		return err
+	}
+	_, err = p.r.committed(i) // it may have been forgotten meanwhile
+	return err
+}
+
+// complete returns ErrMissing if anything was missing.
+func (p *Put) complete(what, so string) error {
+	if n := p.missing.Len(); n > 0 {
+		return fmt.Errorf("%s needs what is %w (blobs: %d): %s", what, ErrMissing, n, so)
+	}
+	return nil
+}
+
+// now is the time of the repository's file system, which may be another
+// machine's.
+func (p *Put) now() (rec.Time, error) {
+	f, err := p.disk.create()
+	if err != nil {
+		return rec.Time{}, p.spaceError(err)
+	}
+	defer p.disk.remove(f)
+	st, err := f.Stat()
+	if err != nil {
+		return rec.Time{}, p.spaceError(err)
+	}
+	return rec.TimeOf(st.ModTime()), nil
+}

@@ -1,0 +1,130 @@
+package put_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
+	"preserve/lib/store/storetest"
+)
+
+// exclusive reports whether a collector would get the lock.
+func exclusive(t *testing.T, dir string) bool {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK}) == nil
+}
+
+// A connection that is dead looks like a pipe that nothing comes from, and whose
+// other end is open. pv-put gives up, frees its lock, commits nothing, and keeps
+// what was whole, for the next run.
+func TestDeadConnection(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "repo")
+	run := storetest.New(1).Run(3, 3, 2, 2000)
+	b, at := stream(t, run.Stream())
+	cmd, w, errs := start(t, "-v", "--stall", "1500ms", dir)
+	// The second page has come, and a part of its snapshot.
+	if _, err := w.Write(b[:at[13]+40]); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(20 * time.Second); count(dir, "checkpoints") < 1; time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no checkpoint")
+		}
+	}
+	if exclusive(t, dir) {
+		t.Fatal("it has no lock while it waits")
+	}
+	_ = cmd.Wait() // the pipe is open all the time
+	text := errs.String()
+	if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, rec.ErrStall.Error()) || snapshots(dir) != 0 || count(dir, "tmp") != 0 {
+		t.Fatal(code, text, files(dir))
+	}
+	if !exclusive(t, dir) || getAll(t, dir) != 1 {
+		t.Fatal("the lock stays, or the checkpoint does not")
+	}
+	kept := regexp.MustCompile(`(\d+) new blobs`).FindStringSubmatch(text)
+	r := runPut(b, "-v", dir)
+	if kept == nil || r.status != 0 || !strings.Contains(r.err, "; "+kept[1]+" blobs, ") || kept[1] != "10" {
+		t.Fatalf("kept %q: %+v", kept, r)
+	}
+}
+
+// A stage that is at work and has nothing to send sends ticks: nobody gives up, far
+// beyond the limit.
+func TestTicksKeepAQuietPipeAlive(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "repo")
+	tree := storetest.New(1).Tree(2, 2, 2, 100)
+	b, at := stream(t, tree.Records())
+	cmd, w, errs := start(t, "--stall", "2s", dir)
+	tick, _, err := storetest.Encode([]rec.Record{&rec.Tick{Files: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(b[:at[4]]); err != nil {
+		t.Fatal(err)
+	}
+	for begin := time.Now(); time.Since(begin) < 5*time.Second; time.Sleep(20 * time.Millisecond) {
+		if _, err := w.Write(tick); err != nil {
+			t.Fatalf("%v: %s", err, errs)
+		}
+	}
+	if _, err := w.Write(b[at[4]:]); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if err := cmd.Wait(); err != nil || snapshots(dir) != 1 {
+		t.Fatal(err, errs)
+	}
+}
+
+// What a pv-put that was killed was writing is removed by the next.
+func TestKilledLeavesNothingForLong(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "repo")
+	tree := storetest.New(1).Tree(4, 4, 2, 100)
+	in := upStream(t, tree)
+	half := func() func() {
+		cmd, w, _ := start(t, dir)
+		had := count(dir, "tmp")
+		if _, err := w.Write(in[:len(in)-20]); err != nil {
+			t.Fatal(err)
+		}
+		for deadline := time.Now().Add(20 * time.Second); count(dir, "tmp") < had+2; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatal("no packs are being written")
+			}
+		}
+		return func() {
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+		}
+	}
+	kill, alive := half(), half()
+	kill()
+	if n := count(dir, "tmp"); n != 4 {
+		t.Fatalf("%d temporaries", n)
+	}
+	if r := runPut(in, dir); r.status != 0 {
+		t.Fatalf("%+v", r)
+	}
+	if n := count(dir, "tmp"); n != 2 {
+		t.Fatalf("%d temporaries, where one put is at work", n)
+	}
+	alive()
+	if r := runPut(in, dir); r.status != 0 || count(dir, "tmp") != 0 {
+		t.Fatalf("%+v, %q", r, files(dir))
+	}
+}
