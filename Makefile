@@ -28,9 +28,10 @@ check:
 race:
 	CGO_ENABLED=1 go test -race ./...
 
-# Each fuzz target for FUZZTIME.
+# Each fuzz target for FUZZTIME, and every bit of a small repository flipped.
 fuzz:
 	.ci/fuzz $(FUZZTIME)
+	go test . -run '^TestFlips' -count=1 -timeout 60m -v -flips.all
 
 bench: all
 	go run ./bench

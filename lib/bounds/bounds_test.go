@@ -52,6 +52,27 @@ func TestKeyed(t *testing.T) {
 	if same > 200 { // 4000/64 expected by chance
 		t.Errorf("%d common decisions under different keys", same)
 	}
+	// Each of the decisions, and each key: none is made without its own.
+	for name, decides := range map[string]func(*Bounds, string) bool{
+		"page":  (*Bounds).PageBegins,
+		"index": func(b *Bounds, p string) bool { return b.IndexBegins(0, p) },
+		"piece": func(b *Bounds, p string) bool { return b.PieceEnds([]byte(p)) },
+	} {
+		both, either := 0, 0
+		for i := range 40000 {
+			p := fmt.Sprint(i)
+			x, y := decides(a, p), decides(b, p)
+			if x && y {
+				both++
+			}
+			if x || y {
+				either++
+			}
+		}
+		if both > 10 || either < 100 { // by chance 40000/65536 and 40000/128
+			t.Errorf("%s: %d of %d decisions are common under different keys", name, both, either)
+		}
+	}
 	long := make([]byte, 1000)
 	changed := 0
 	for i := range 256 {

@@ -22,6 +22,8 @@ type peer struct {
 	blobs map[id.ID]*rec.Blob
 	box   *box.Sealer
 	asked []id.ID
+	// sessions are sent besides that of box.
+	sessions [][]byte
 	// answer may answer a want itself: then it reports true.
 	answer func(w *rec.Writer, i id.ID) bool
 	// end writes the stream's end; nil: as it should be.
@@ -42,6 +44,9 @@ func (p *peer) serve(in io.Reader, out io.Writer) {
 	put := func(r rec.Record) { _, _ = w.Write(r), w.Flush() } // who reads may have gone
 	put(&rec.Head{Kind: rec.Sealed, Order: rec.Asked})
 	put(&rec.Session{Data: p.box.Session()})
+	for _, data := range p.sessions {
+		put(&rec.Session{Data: data})
+	}
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
 		i, err := id.Parse(lines.Text())

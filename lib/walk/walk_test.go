@@ -231,8 +231,8 @@ func TestRefused(t *testing.T) {
 	}{
 		"other snapshot":    {[]rec.Record{m.snapshot(tr.root.ID, 1, 1)}, ErrOther},
 		"data first":        {[]rec.Record{d1()}, ErrUnexpected},
-		"forged signature":  {[]rec.Record{&forged}, nil},
-		"uncertified":       {[]rec.Record{uncertified}, nil},
+		"forged signature":  {[]rec.Record{&forged}, box.ErrSignature},
+		"uncertified":       {[]rec.Record{uncertified}, box.ErrCert},
 		"partial":           {[]rec.Record{partial}, ErrPartial},
 		"foreign session":   {[]rec.Record{&rec.Session{Data: other.box.Session()}}, nil},
 		"foreign blob":      {[]rec.Record{tr.snap, foreign.root}, ErrUnexpected},

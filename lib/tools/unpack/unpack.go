@@ -34,11 +34,11 @@ each snapshot.
 
   -k KEY         read key; for lists a list key does
   --snapshot ID  accept no other snapshot than this one
-  --partial      also take a checkpoint of a run that did not end: it holds the tree
-                 up to some path, and the rest is not in it
   --revoked FILE    refuse what the writers in FILE made: their public keys, a line
                     each (may be repeated); KEY.revoked, if there is one, always counts
   --allow-revoked   refuse it not
+  --partial      also take a checkpoint of a run that did not end: it holds the tree
+                 up to some path, and the rest is not in it
   -l             lists for people: long, in columns
   --pick NAME    print only the id of the snapshot that NAME means: "latest", a
                  label (the newest of that label), an id or the beginning of one
@@ -153,8 +153,8 @@ func parse(env *tool.Env) (o options, err error) {
 	fs.StringVar(&o.key, "k", "", "")
 	want := fs.String("snapshot", "", "")
 	fs.StringVar(&o.pick, "pick", "", "")
-	fs.BoolVar(&o.partial, "partial", false, "")
 	o.trust.flags(fs)
+	fs.BoolVar(&o.partial, "partial", false, "")
 	o.choice.flags(fs)
 	o.from.flags(fs)
 	o.place.flags(fs)
@@ -292,11 +292,11 @@ func explain(err error) error {
 	if errors.As(err, &wrong) {
 		return &tool.Hint{Err: err, Text: "pv-key show FILE prints the key id of a key file"}
 	}
-	if errors.Is(err, walk.ErrPartial) {
-		return &tool.Hint{Err: err, Text: "--partial takes it as far as it goes"}
-	}
 	if errors.Is(err, box.ErrRevoked) {
 		return &tool.Hint{Err: err, Text: "if you know that it was there before the key was lost, --allow-revoked takes it"}
+	}
+	if errors.Is(err, walk.ErrPartial) {
+		return &tool.Hint{Err: err, Text: "--partial takes it as far as it goes"}
 	}
 	return err
 }
@@ -317,14 +317,17 @@ func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
 	b.id, b.snap = i, s
 	b.choose.begin(s)
 	text := fmt.Sprintf("snapshot %s by writer %q, host %q, at %s", i, s.WriterName, s.Host, stamp(s.Time))
-	if where, ok := b.revoked.Find(s.WriterKey); ok {
+	where, revoked := b.revoked.Find(s.WriterKey)
+	if revoked {
 		b.env.Say("%s: its writer, key %x, has been revoked (%s), which --allow-revoked overrules", text, s.WriterKey, where)
 	}
-	if s.Partial {
+	switch {
+	case s.Partial:
 		b.env.Notice("%s: PARTIAL: a checkpoint of a run that did not end, not a whole snapshot", text)
-	} else if b.told {
+	case revoked: // said
+	case b.told:
 		b.env.Log.Debug(text)
-	} else {
+	default:
 		b.env.Notice("%s", text)
 	}
 	return nil
