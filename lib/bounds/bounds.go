@@ -36,6 +36,7 @@ const (
 type Bounds struct {
 	page, group hash.Hash
 	sum         [sha256.Size]byte
+	path        []byte // room for a path
 	roots       map[string]bool
 }
 
@@ -81,13 +82,19 @@ var (
 
 // PageBegins reports whether a page begins with the entry at path.
 func (b *Bounds) PageBegins(path string) bool {
-	return b.zeros(b.page, tagPath, []byte(b.below(path))) >= pageBits
+	return b.pathZeros(path) >= pageBits
+}
+
+// pathZeros is zeros of what decides about a path.
+func (b *Bounds) pathZeros(path string) int {
+	b.path = append(append(b.path[:0], tagPath...), b.below(path)...)
+	return b.zeros(b.page, b.path)
 }
 
 // IndexBegins reports whether an index page of the given level (1 and up: one
 // less than its kind) begins with the child whose first entry is at path.
 func (b *Bounds) IndexBegins(level int, path string) bool {
-	return b.zeros(b.page, tagPath, []byte(b.below(path))) >= pageBits+indexBits*level
+	return b.pathZeros(path) >= pageBits+indexBits*level
 }
 
 // GroupEnds reports whether a group that has reached GroupMin ends behind a file

@@ -91,11 +91,7 @@ func create(t testing.TB, dir string, bases ...id.ID) *Writer {
 func write(t testing.TB, w *Writer, pages ...page) {
 	t.Helper()
 	for _, p := range pages {
-		var refs []byte
-		for _, i := range p.refs {
-			refs = append(refs, i[:]...)
-		}
-		if err := w.Page(refs, p.entries); err != nil {
+		if err := w.Page(p.refs, p.entries); err != nil {
 			t.Fatal(err)
 		}
 	}

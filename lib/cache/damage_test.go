@@ -339,9 +339,8 @@ func TestWrongForm(t *testing.T) {
 	}
 	onePage := func(refs int, entries ...*rec.Entry) []byte {
 		return of(func(w *wire.Writer) {
-			w.Array(2)
 			w.Bin(make([]byte, refs))
-			w.Array(len(entries))
+			w.Uint(uint64(len(entries)))
 			for _, e := range entries {
 				encodeEntry(w, "", e)
 			}

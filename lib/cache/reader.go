@@ -208,9 +208,8 @@ func (r *Reader) page() error {
 		return nil // of a checkpoint before
 	case kindPage:
 		r.cursor.Reset(b, true)
-		tuple(&r.cursor, 2)
 		r.refs = r.cursor.Bin(rec.MaxRefs * id.Size)
-		r.entries, r.prev = uint64(r.cursor.Array(maxEntries)), ""
+		r.entries, r.prev = r.cursor.Uint(maxEntries), ""
 		if err := r.cursor.Err(); err != nil {
 			return r.damaged(err)
 		}

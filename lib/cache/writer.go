@@ -104,9 +104,9 @@ func (w *Writer) finish(kind byte) error {
 var errEnded = errors.New("cache: the writer was ended")
 
 // Page adds a page: the entries as the content stream had them, but each extent's
-// N the index of one of refs, 32 bytes each, and its ID zero. Neither is kept. A Writer without
+// N the index of one of refs, and its ID zero. Neither is kept. A Writer without
 // room on the disk fails, and goes on failing: then Abort it.
-func (w *Writer) Page(refs []byte, entries []*rec.Entry) error {
+func (w *Writer) Page(refs []id.ID, entries []*rec.Entry) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	switch {
@@ -118,9 +118,11 @@ func (w *Writer) Page(refs []byte, entries []*rec.Entry) error {
 		return nil
 	}
 	w.start()
-	w.w.Array(2)
-	w.w.Bin(refs)
-	w.w.Array(len(entries))
+	w.w.BinLen(len(refs) * id.Size)
+	for i := range refs {
+		w.w.Raw(refs[i][:])
+	}
+	w.w.Uint(uint64(len(entries)))
 	prev := ""
 	for _, e := range entries {
 		encodeEntry(w.w, prev, e)

@@ -76,6 +76,8 @@ type Count struct {
 	// Checkpoints that were written, and that were passed over since something
 	// was missing.
 	Checkpoints, Passed int
+	// Adopted packs: those of puts that were killed before they had listed them.
+	Adopted int
 }
 
 // PutOptions of a put.
@@ -128,7 +130,13 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 		}
 		p.quota = o.MaxBytes - used
 	}
-	return p, p.checkRoom(0)
+	if err := p.checkRoom(0); err != nil {
+		return nil, err
+	}
+	if err := p.adopt(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // mark begins the count towards the next barrier.

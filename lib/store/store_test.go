@@ -151,6 +151,10 @@ func TestLargeSegments(t *testing.T) {
 	if err := os.WriteFile(path, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	pack := filepath.Join(dir, "packs", l.Name.String()[:2], l.Name.String())
+	if err := errors.Join(os.MkdirAll(filepath.Dir(pack), 0o700), os.WriteFile(pack, nil, 0o600), os.Truncate(pack, 1<<30)); err != nil {
+		t.Fatal(err)
+	}
 	lg := &log{}
 	r := mustOpen(t, dir, lg)
 	for i, off := range want {

@@ -282,15 +282,27 @@ func (r *Repo) Lookup(i id.ID) (iter.Seq[Row], error) {
 }
 
 // IDs calls fn with each blob id of the index once, in ascending order, without
-// those of sessions and those whose packs are not there: who has the list does not
-// send what is in it. An error of fn ends it.
+// those of sessions and those whose packs are not there, and with those of packs
+// that the next put lists: who has the list does not send what is in it. An error of
+// fn ends it.
 func (r *Repo) IDs(fn func(id.ID) error) error {
 	v, err := r.current()
 	if err != nil {
 		return err
 	}
 	r.checkPacks(v, "what only they held is not in the list")
+	orphans, err := r.orphanIDs(v)
+	if err != nil {
+		return err
+	}
 	heads := cursors{}
+	heads.push(&cursor{next: func() (row pack.Row, err error) {
+		if len(orphans) == 0 {
+			return row, io.EOF
+		}
+		row, orphans = orphans[0], orphans[1:]
+		return row, nil
+	}}, r.badSegment)
 	at := 0
 	heads.push(&cursor{next: func() (pack.Row, error) {
 		for ; at < len(v.rows); at++ {

@@ -21,7 +21,6 @@ type assembler struct {
 	// settle is how long after it was read a file is looked at again; 0: it is
 	// not.
 	settle time.Duration
-	now    func() time.Time
 	sleep  func(time.Duration)
 
 	page    *page     // that is being filled
@@ -49,7 +48,7 @@ type assembler struct {
 }
 
 func newAssembler(env *tool.Env, r *reader, out *rec.Writer, rules *rules) *assembler {
-	return &assembler{env: env, reader: r, out: out, rules: rules, page: &page{}, now: time.Now, sleep: time.Sleep,
+	return &assembler{env: env, reader: r, out: out, rules: rules, page: &page{}, sleep: time.Sleep,
 		moved: map[string]string{}, lost: map[string]*rec.Entry{}}
 }
 
@@ -58,10 +57,8 @@ func (a *assembler) progress() (files, bytes uint64) { return a.files.Load(), a.
 // take adds the next file to the stream.
 func (a *assembler) take(f *file) error {
 	defer func() { f.free() }()
-	if len(a.waiting) > 0 && !a.now().Before(a.next) {
-		if err := a.pass(); err != nil {
-			return err
-		}
+	if err := a.due(); err != nil {
+		return err
 	}
 	e := f.entry
 	if e.Type == rec.HardLink {

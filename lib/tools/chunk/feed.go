@@ -48,6 +48,9 @@ func (a *assembler) emit(j *job) error {
 	if j.file != nil {
 		return a.take(j.file)
 	}
+	if err := a.due(); err != nil {
+		return err
+	}
 	for _, e := range j.ready {
 		if err := a.ready(e); err != nil {
 			return err

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"time"
 
 	"preserve/lib/bounds"
 	"preserve/lib/rec"
@@ -293,9 +292,10 @@ func (a *assembler) piece(f *file, pos int64) error {
 
 // judge compares the file with what it was.
 func (o *opened) judge(f *file, w *flow, mayAgain bool) (again bool) {
+	f.reader.reached("read", f.entry.Path)
 	f.reads++
 	f.marks = w.marks
-	f.at = time.Now()
+	f.at = f.reader.time()
 	verdict := changed
 	after, err := o.file.Stat()
 	if err == nil {

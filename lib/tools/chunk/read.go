@@ -65,6 +65,14 @@ type reader struct {
 	// pause, unless it is nil, is called when a file has been opened and each time
 	// that it has been read. Tests change files then.
 	pause func(what, path string)
+	clock func() time.Time // nil for the system's
+}
+
+func (r *reader) time() time.Time {
+	if r.clock != nil {
+		return r.clock()
+	}
+	return time.Now()
 }
 
 func (r *reader) reached(what, path string) {
@@ -172,12 +180,10 @@ func (r *reader) regular(f *file) error {
 	}
 	f.refresh(st)
 	r.attributes(f, o.Attributes)
-	if st.Size > bounds.SmallFile {
-		f.large = &opened{file: o, stat: st, length: int64(st.Size)}
-		return nil
+	if st.Size <= bounds.SmallFile && !f.small(o, &st) {
+		return o.Close()
 	}
-	defer o.Close()
-	f.small(o, st)
+	f.large = &opened{file: o, stat: st, length: int64(st.Size)}
 	return nil
 }
 
@@ -238,12 +244,13 @@ func (f *file) refresh(st tree.Stat) {
 	e.Mode, e.UID, e.GID, e.MTime, e.CTime, e.Ino, e.Dev = st.Mode, st.UID, st.GID, st.MTime, st.CTime, st.Ino, st.Dev
 }
 
-// small reads a small file, again if it changes meanwhile.
-func (f *file) small(o *tree.File, st tree.Stat) {
+// small reads a small file, again if it changes meanwhile. If it has become large,
+// it returns true, and in st what it is then.
+func (f *file) small(o *tree.File, st *tree.Stat) (large bool) {
 	f.grab(int64(st.Size))
 	for {
 		before := f.marks
-		n, err := f.readOnce(o, &st)
+		n, err := f.readOnce(o, st)
 		f.reader.reached("read", f.entry.Path)
 		if err == nil {
 			f.after, err = o.Stat()
@@ -251,35 +258,35 @@ func (f *file) small(o *tree.File, st tree.Stat) {
 		if err != nil {
 			f.free()
 			f.unreadable("read", err)
-			return
+			return false
 		}
 		f.reads++
-		f.at = time.Now()
+		f.at = f.reader.time()
 		f.mark()
-		verdict := compare(st, f.after, n)
+		verdict := compare(*st, f.after, n)
 		f.entry.Size = uint64(n)
+		last := f.reads >= tries || f.after.Size > bounds.SmallFile
 		switch {
 		case verdict == changed && uint64(n) == f.after.Size && f.marks == before && f.dense():
 			verdict = same // whatever changed, it read the same twice
-		case verdict == grown && f.reads >= tries && !stand(o, f.marks):
+		case verdict == grown && last && !stand(o, f.marks):
 			verdict = changed
 		}
-		if verdict != same && f.reads < tries && f.after.Size <= bounds.SmallFile {
-			if st, err = f.reader.ready(o); err != nil {
-				f.free()
-				f.unreadable("read", err)
-				return
-			}
-			if st.Size <= bounds.SmallFile {
-				f.free()
-				o.Rewind()
-				f.refresh(st)
-				f.grab(int64(st.Size))
-				continue
-			}
+		if verdict == same || verdict == grown && last || f.reads >= tries {
+			f.judge(verdict)
+			return false
 		}
-		f.judge(verdict)
-		return
+		f.free()
+		if *st, err = f.reader.ready(o); err != nil {
+			f.unreadable("read", err)
+			return false
+		}
+		o.Rewind()
+		f.refresh(*st)
+		if st.Size > bounds.SmallFile {
+			return true
+		}
+		f.grab(int64(st.Size))
 	}
 }
 
@@ -378,7 +385,11 @@ func (f *file) judge(v verdict) {
 		f.notice = fmt.Sprintf("%s: has grown while it was read: stored as long as it was when it was opened", rec.Quote(f.entry.Path))
 	case changed:
 		f.entry.Inconsistent = true
-		f.warning = fmt.Sprintf("%s: changed each time it was read: stored as read, marked inconsistent", rec.Quote(f.entry.Path))
+		when := "while it was read"
+		if f.reads >= tries {
+			when = "each time it was read"
+		}
+		f.warning = fmt.Sprintf("%s: changed "+when+": stored as read, marked inconsistent", rec.Quote(f.entry.Path))
 	}
 }
 

@@ -2,7 +2,6 @@ package chunk
 
 import (
 	"fmt"
-	"time"
 
 	"preserve/lib/bounds"
 	"preserve/lib/id"
@@ -163,7 +162,7 @@ func (r *reader) reread(e *rec.Entry) *file {
 		f.free()
 		return nil
 	}
-	f.at = time.Now()
+	f.at = r.time()
 	f.mark()
 	return f
 }

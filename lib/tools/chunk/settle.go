@@ -96,11 +96,19 @@ func (a *assembler) full() bool {
 	return entries > maxWaiting || bytes > maxHeld || a.written-a.dropped > maxAhead || a.ahead > a.rules.ahead
 }
 
+// due passes if it is time to.
+func (a *assembler) due() error {
+	if len(a.waiting) == 0 || a.reader.time().Before(a.next) {
+		return nil
+	}
+	return a.pass()
+}
+
 // pass looks again at the files of all pages that are due, and writes the pages
 // that have settled, in order. One that changes all the time delays those behind
 // it, but they settle meanwhile.
 func (a *assembler) pass() error {
-	now := a.now()
+	now := a.reader.time()
 	a.next = time.Time{}
 	for _, p := range a.waiting {
 		if len(p.reads) > 0 && !now.Before(p.due) {
@@ -128,7 +136,7 @@ func (a *assembler) pass() error {
 
 // await waits until the next page is due.
 func (a *assembler) await() error {
-	if d := a.next.Sub(a.now()); d > 0 {
+	if d := a.next.Sub(a.reader.time()); d > 0 {
 		a.sleep(d)
 	}
 	return a.pass()

@@ -204,7 +204,11 @@ func (v *vault) page(s *snapshot, w *cache.Writer, root io.Writer, chunks []id.I
 	_, _ = root.Write(refs.Bytes) // a hash takes all
 	_, _ = root.Write(enc.Bytes())
 	s.pages = append(s.pages, onePage{entries[0].Path, len(entries), len(small)})
-	if err := w.Page(refs.Bytes, entries); err != nil {
+	var list []id.ID
+	for b := range slices.Chunk(refs.Bytes, id.Size) {
+		list = append(list, id.ID(b))
+	}
+	if err := w.Page(list, entries); err != nil {
 		v.t.Fatal(err)
 	}
 }

@@ -46,8 +46,7 @@ const maxLabel = 255
 func Run(env *tool.Env) error {
 	fs := env.Flags()
 	label := fs.String("as", "", "")
-	stall := 15 * time.Minute
-	fs.Func("stall", "", func(s string) (err error) { stall, err = tool.ParseDuration(s); return err })
+	stall := tool.Duration(fs, "stall", 15*time.Minute)
 	quota := fs.String("max-bytes", "", "")
 	keyName := fs.String("key", "", "")
 	words, err := env.Parse(fs, usage)
@@ -57,7 +56,7 @@ func Run(env *tool.Env) error {
 	switch {
 	case len(words) != 1 || words[0] == "":
 		return tool.Usagef("give one repository")
-	case stall <= 0:
+	case *stall <= 0:
 		return tool.Usagef("--stall must be more than nothing")
 	case len(*label) > maxLabel || strings.ContainsFunc(*label, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
 		return tool.Usagef("--as takes at most %d bytes of text without control characters", maxLabel)
@@ -76,7 +75,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	r := rec.NewReader(in, rec.Sealed)
-	r.SetStall(stall)
+	r.SetStall(*stall)
 	h, err := r.Head()
 	if err != nil {
 		return err
@@ -279,5 +278,8 @@ func (l *loop) keep(err error) error {
 
 func (l *loop) count() {
 	c := l.p.Count
+	if c.Adopted > 0 {
+		l.env.Log.Debug(fmt.Sprintf("%d packs of a run that was killed are listed now", c.Adopted))
+	}
 	l.env.Log.Debug(fmt.Sprintf("%d new blobs, %d bytes, in %d packs; %d blobs, %d bytes were there already", c.New, c.NewBytes, c.Packs, c.Had, c.HadBytes))
 }

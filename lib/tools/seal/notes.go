@@ -17,6 +17,7 @@ type notes struct {
 	dir     string
 	w       *cache.Writer // nil when given up
 	reached *ids.Sorter   // nil when given up: then the cache comes without its list
+	refs    []id.ID       // of the last page
 	forget  func()
 }
 
@@ -65,12 +66,16 @@ func (n *notes) page(refs []byte, entries []*rec.Entry) {
 	if n == nil || n.w == nil {
 		return
 	}
-	if err := n.w.Page(refs, entries); err != nil {
+	n.refs = n.refs[:0]
+	for ; len(refs) > 0; refs = refs[id.Size:] {
+		n.refs = append(n.refs, id.ID(refs[:id.Size]))
+	}
+	if err := n.w.Page(n.refs, entries); err != nil {
 		n.fail(err)
 		return
 	}
-	for ; len(refs) > 0; refs = refs[id.Size:] {
-		n.reach(id.ID(refs[:id.Size]))
+	for _, i := range n.refs {
+		n.reach(i)
 	}
 }
 

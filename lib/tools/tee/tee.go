@@ -40,15 +40,14 @@ did not come whole.
 // Run is pv-tee.
 func Run(env *tool.Env) error {
 	fs := env.Flags()
-	stall := 15 * time.Minute
-	fs.Func("stall", "", func(s string) (err error) { stall, err = tool.ParseDuration(s); return err })
+	stall := tool.Duration(fs, "stall", 15*time.Minute)
 	words, err := env.Parse(fs, usage)
 	switch {
 	case err != nil:
 		return err
 	case len(words) == 0:
 		return tool.Usagef("no command given")
-	case stall <= 0:
+	case *stall <= 0:
 		return tool.Usagef("--stall must be more than nothing")
 	}
 	for _, w := range words {
@@ -64,7 +63,7 @@ func Run(env *tool.Env) error {
 	defer f.kill()
 	defer env.OnExit(f.kill)()
 	for n, cmd := range words {
-		t, err := start(env, &f.out, n+1, cmd, stall)
+		t, err := start(env, &f.out, n+1, cmd, *stall)
 		if err != nil {
 			return fmt.Errorf("start command %d, %q: %w", n+1, cmd, err)
 		}

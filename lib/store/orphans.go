@@ -1,0 +1,155 @@
+package store
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"preserve/lib/id"
+	"preserve/lib/pack"
+)
+
+// A pack is durable before a segment lists it. A put that is killed in between, or
+// a segment that is lost, leaves orphans: packs that are whole, and that no segment
+// lists.
+
+// errEnough ends a search for orphans.
+var errEnough = errors.New("enough")
+
+// orphans calls fn with each pack that no segment of v lists, as its own list says
+// what is in it. One that has no such list, or another name, is passed over: it may
+// be damaged, or none of ours. An error of fn ends it and is returned.
+func (r *Repo) orphans(v *view, fn func(l pack.List) error) error {
+	var listed id.Set
+	for _, name := range v.packs {
+		listed.Add(name)
+	}
+	for _, s := range v.large {
+		for _, p := range s.Packs() {
+			listed.Add(p.Name)
+		}
+	}
+	dirs, err := os.ReadDir(r.path("packs"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("read the repository: %w", err)
+	}
+	for _, d := range dirs {
+		if !d.IsDir() || len(d.Name()) != 2 {
+			continue
+		}
+		names, err := r.names("packs/" + d.Name())
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if listed.Has(name) || name.String()[:2] != d.Name() {
+				continue
+			}
+			if l, ok := r.readList(name); ok {
+				if err := fn(l); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// readList reads the list of a pack that no segment has.
+func (r *Repo) readList(name id.ID) (l pack.List, ok bool) {
+	f, err := openObject(r.packPath(name))
+	if err != nil {
+		return l, false
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return l, false
+	}
+	own, entries, err := pack.ReadList(f, st.Size())
+	if err != nil || own != name {
+		r.opts.Note("pack %s is in no index, and not whole: it is passed over", name)
+		return l, false
+	}
+	return pack.List{Pack: pack.Pack{Name: name, Size: uint64(st.Size())}, Entries: entries}, true
+}
+
+// adopt lists the orphans in segments: what a put that was killed has stored need
+// not be stored again.
+func (p *Put) adopt() error {
+	var lists []pack.List
+	rows := 0
+	err := p.r.orphans(p.view, func(l pack.List) error {
+		lists = append(lists, l)
+		if rows += len(l.Entries); rows < barrierRows {
+			return nil
+		}
+		take := lists
+		lists, rows = nil, 0
+		return p.list(take)
+	})
+	if err == nil && len(lists) > 0 {
+		err = p.list(lists)
+	}
+	return err
+}
+
+// list publishes a segment of orphans. A name that the view knows is that of a
+// segment that is damaged, since it would list them else: it cannot be replaced, so
+// each of the packs gets a segment of its own, and is passed over if that is it.
+func (p *Put) list(lists []pack.List) error {
+	data, name, err := pack.EncodeSegment(lists)
+	switch {
+	case err != nil:
+		return err
+	case p.view.names[name] && len(lists) == 1:
+		return nil
+	case p.view.names[name]:
+		for k := range lists {
+			if err := p.list(lists[k : k+1]); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	// Whoever published the packs may not have come to this.
+	for _, l := range lists {
+		if err := p.disk.syncDir(p.r.path("packs", l.Name.String()[:2])); err != nil {
+			return err
+		}
+	}
+	if err := p.disk.syncDir(p.r.path("packs")); err != nil {
+		return err
+	}
+	if err := p.writeObject(data, "index", name.String()); err != nil {
+		return err
+	}
+	p.Count.Adopted += len(lists)
+	return p.r.add(p.view, name, data)
+}
+
+// maxOrphanRows bounds what of orphans is kept in memory for a list.
+const maxOrphanRows = 1 << 20
+
+// orphanIDs returns the ids of the blobs in orphans, sorted; not of all, if there
+// are very many.
+func (r *Repo) orphanIDs(v *view) (rows []pack.Row, err error) {
+	err = r.orphans(v, func(l pack.List) error {
+		for _, e := range l.Entries {
+			rows = append(rows, pack.Row{ID: e.ID, Kind: e.Kind})
+		}
+		if len(rows) >= maxOrphanRows {
+			return errEnough
+		}
+		return nil
+	})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
+	slices.SortFunc(rows, func(a, b pack.Row) int { return cmp.Or(bytes.Compare(a.ID[:], b.ID[:]), cmp.Compare(a.Kind, b.Kind)) })
+	return rows, err
+}

@@ -1,0 +1,83 @@
+package store
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"preserve/lib/id"
+	"preserve/lib/store/storetest"
+)
+
+// A put that is killed before it has listed its packs has not stored them in vain:
+// the list of ids has what is in them, and the next put lists them.
+func TestOrphans(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "repo")
+	tree := storetest.New(1).Tree(3, 3, 2, 3000)
+	p := mustPut(t, mustCreate(t, dir), nil)
+	p.disk.before = func(step string) error {
+		if strings.HasPrefix(step, "publish ") && strings.Contains(step, "/index/") {
+			return errKilled
+		}
+		return nil
+	}
+	if err := send(p, tree); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.Commit(); !errors.Is(err, errKilled) {
+		t.Fatal(err)
+	}
+	p.Close()
+	if packs, _ := filepath.Glob(dir + "/packs/*/*"); len(packs) != 2 {
+		t.Fatal(packs)
+	}
+	// One that is not whole, and one under another name.
+	other := filepath.Join(dir, "packs/ab/ab"+strings.Repeat("0", 62))
+	if err := errors.Join(os.MkdirAll(filepath.Dir(other), 0o700), os.WriteFile(other, []byte("hello"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[id.ID]bool{}
+	last := id.ID{}
+	lg := &log{}
+	if err := mustOpen(t, dir, lg).IDs(func(i id.ID) error {
+		if i.String() <= last.String() {
+			t.Fatal("out of order")
+		}
+		seen[i], last = true, i
+		return nil
+	}); err != nil || len(seen) != len(tree.Blobs) || len(lg.notes) != 1 || !strings.Contains(lg.notes[0], "not whole: it is passed over") {
+		t.Fatal(len(seen), err, lg.notes)
+	}
+	for _, b := range tree.Blobs {
+		if !seen[b.ID] {
+			t.Fatalf("%s is not in the list", b.ID)
+		}
+	}
+	if err := os.Remove(other); err != nil {
+		t.Fatal(err)
+	}
+	p = putTree(t, dir, tree)
+	if p.Count.New != 0 || p.Count.Adopted != 2 || p.Count.Packs != 0 {
+		t.Fatalf("%+v", p.Count)
+	}
+	checkSound(t, dir)
+	if got, err := walkAll(mustOpen(t, dir, &log{}), tree.Snapshot().ID, false); err != nil || !same(got, downOrder(tree, false)) {
+		t.Fatal(err)
+	}
+	if p := putTree(t, dir, tree); p.Count.New != 0 || p.Count.Adopted != 0 {
+		t.Fatalf("%+v", p.Count)
+	}
+	// An index that is lost comes again.
+	for _, path := range files(t, filepath.Join(dir, "index")) {
+		if err := os.Remove(filepath.Join(dir, "index", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p := putTree(t, dir, tree); p.Count.New != 0 || p.Count.Adopted != 2 {
+		t.Fatalf("%+v", p.Count)
+	}
+	checkSound(t, dir)
+}
