@@ -42,6 +42,14 @@ func (s *Scanner) Peek(n int) []byte {
 // never on the word of a length alone.
 func (s *Scanner) Next(buf []byte, limit int) ([]byte, error) {
 	start := len(buf)
+	if p, _ := s.r.Peek(s.r.Buffered()); len(p) > 0 {
+		if n := whole(p, min(limit, cap(buf)-start)); n > 0 {
+			buf = append(buf, p[:n]...)
+			_, err := s.r.Discard(n)
+			s.off += int64(n)
+			return buf, err
+		}
+	}
 	// open counts the values still to come; a map of n pairs brings 2n. The
 	// stack of counts gives the depth.
 	var stack [MaxDepth + 1]uint64
@@ -107,6 +115,50 @@ func tooLong(limit int) error { return fmt.Errorf("record: %w of %d bytes", ErrL
 
 // step is how much memory a length alone can make us buy.
 const step = 1 << 20
+
+// whole returns the length of the value that p begins with, if all of it is in p, it
+// takes at most limit bytes, and nothing is wrong with it; else 0. Most values are
+// so, and then looking at them where they lie costs half of taking them bit by bit.
+func whole(p []byte, limit int) int {
+	p = p[:min(len(p), max(limit, 0))]
+	var stack [MaxDepth + 1]uint64
+	depth, at := 0, 0
+	stack[0] = 1
+	for {
+		for stack[depth] == 0 {
+			if depth == 0 {
+				return at
+			}
+			depth--
+		}
+		stack[depth]--
+		if at == len(p) {
+			return 0
+		}
+		size, payload, children, err := shape(p[at])
+		at++
+		if err != nil || size > len(p)-at {
+			return 0
+		}
+		if size > 0 {
+			var n uint64
+			for _, d := range p[at : at+size] {
+				n = n<<8 | uint64(d)
+			}
+			at += size
+			payload *= n
+			children *= n
+		}
+		if payload > uint64(len(p)-at) || children > uint64(limit) || children > 0 && depth == MaxDepth {
+			return 0
+		}
+		at += int(payload)
+		if children > 0 {
+			depth++
+			stack[depth] = children
+		}
+	}
+}
 
 // take appends n bytes of the stream to buf.
 func (s *Scanner) take(buf []byte, n, limit int) ([]byte, error) {

@@ -3,6 +3,7 @@ package wire
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"runtime"
@@ -128,6 +129,19 @@ func TestScanner(t *testing.T) {
 			t.Fatalf("%s: %v at %d", name, err, s.Offset())
 		}
 	}
+	// In memory, with room for it or almost.
+	for _, room := range []int{0, 10, len(one) - 1, len(one), len(one) + 1} {
+		s := NewScanner(bytes.NewReader(two))
+		s.Peek(1)
+		for range 2 {
+			if got, err := s.Next(make([]byte, 0, room), 1<<20); err != nil || !bytes.Equal(got, one) {
+				t.Fatalf("room %d: %d bytes, %v", room, len(got), err)
+			}
+		}
+		if s.Offset() != int64(len(two)) {
+			t.Fatalf("room %d: at %d", room, s.Offset())
+		}
+	}
 	for n := 1; n < len(one); n += 97 {
 		if _, err := NewScanner(bytes.NewReader(one[:n])).Next(nil, 1<<20); err != io.ErrUnexpectedEOF {
 			t.Fatalf("cut at %d: %v", n, err)
@@ -173,6 +187,16 @@ func FuzzValue(f *testing.F) {
 	f.Add([]byte("\x93\xcb\x3f\xf0\x00\x00\x00\x00\x00\x00\xd1\xff\x00\xc0"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		got, err := NewScanner(bytes.NewReader(b)).Next(nil, 1<<16)
+		// What lies in memory is looked at there, to the same end.
+		for _, limit := range []int{1 << 16, len(got), len(got) - 1} {
+			slow, slowErr := NewScanner(iotest.OneByteReader(bytes.NewReader(b))).Next(make([]byte, 0, 1<<17), limit)
+			s := NewScanner(bytes.NewReader(b))
+			s.Peek(1)
+			fast, fastErr := s.Next(make([]byte, 0, 1<<17), limit)
+			if fmt.Sprint(slowErr) != fmt.Sprint(fastErr) || fastErr == nil && (!bytes.Equal(slow, fast) || s.Offset() != int64(len(fast))) {
+				t.Fatalf("limit %d: bytewise %x, %v; at once %x, %v", limit, slow, slowErr, fast, fastErr)
+			}
+		}
 		if err != nil {
 			return
 		}

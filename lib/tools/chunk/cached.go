@@ -65,7 +65,7 @@ func (c *caches) drop(i int, err error) {
 	s := c.list[i]
 	s.close()
 	c.list = append(c.list[:i], c.list[i+1:]...)
-	c.env.Notice("cache of snapshot %s: %s: files behind this place are read again", s.name, err)
+	c.env.Notice("%s: files behind this place are read again", err)
 }
 
 // close ends the use of all caches.

@@ -240,3 +240,28 @@ func TestDistrust(t *testing.T) {
 		}
 	}
 }
+
+// Where attributes could not be read the entry travels without ctime: no later run
+// may take from a cache that there were none.
+func TestUnsureIsNotTrusted(t *testing.T) {
+	dir := t.TempDir()
+	write(t, filepath.Join(dir, "f"), []byte("x"))
+	for _, n := range []string{"goes", "stays"} {
+		if err := os.Mkdir(filepath.Join(dir, n), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	v := newVault(t)
+	stream := scannedAt(t, dir, start(), nil)
+	if err := os.Remove(filepath.Join(dir, "goes")); err != nil {
+		t.Fatal(err)
+	}
+	s := v.run(stream)
+	none := rec.Time{}
+	if s.entries["goes"].CTime != none || s.entries["stays"].CTime == none || s.entries["f"].CTime == none {
+		t.Errorf("%+v, %+v", s.entries["goes"], s.entries["stays"])
+	}
+	if s.entries["goes"].MTime == none {
+		t.Error("what the scan saw is lost")
+	}
+}

@@ -3,9 +3,10 @@
 // and pages end. It writes a content stream: the chunks of a page, then its
 // entries, then a cut.
 //
-// Who calls whom, for a tree: one goroutine reads entries; a parallel map opens
-// their files ahead, reads small ones whole and reads attributes; one goroutine,
-// the assembler, takes them in order, reads large files, fills groups and writes.
+// Who calls whom, for a tree: one goroutine reads entries and the caches of earlier
+// runs, and takes what has not changed from these; a parallel map opens the others'
+// files ahead, reads small ones whole and reads attributes; one goroutine, the
+// assembler, takes all in order, reads large files, fills groups and writes.
 // For a content stream one goroutine does it all: a recut reads records, keeps the
 // chunks since the last cut, and hands the same assembler what it needs.
 //
@@ -26,7 +27,8 @@ import (
 	"preserve/lib/tree"
 )
 
-const usage = `usage: pv-chunk -k KEY | --plain [--settle D] <tree >content
+const usage = `usage: pv-chunk -k KEY [--cache DIR --base ID[,ID]] <tree >content
+       pv-chunk --plain <tree >content
        pv-chunk -k KEY | --plain <content >content
 
 Reads the files that a tree stream from pv-scan names and writes a content
@@ -34,18 +36,20 @@ stream for pv-seal: file contents in chunks, cut where a keyed hash of the
 content says so, and the entries that use them. What comes in a content stream
 is cut again.
 
-  -k KEY          cut key (or write or master key)
-  --plain         no key, and no decision that takes one: for a pv-chunk -k behind it
-                  ssh host 'pv-scan / | pv-chunk --plain' | pv-chunk --no-files -k KEY | …
-  --no-files      read no file here: a tree stream, which can name any, is refused
-  --cache DIR     the job's caches, which pv-seal --cache writes
-  --base ID[,ID]  do not read what these snapshots' caches vouch for
-  --margin TIME   trust only what had not changed for so long when it was read
-                  (default 60s; five times as much on network file systems)
-  --distrust FILE read what needs one of the blobs listed there
-  --ignore-ctime  trust a file whose change time is another, if all else agrees
-  --ignore-inode  trust a file whose inode number is another, if all else agrees
-  -v, -q          say more, say only errors and warnings
+  -k KEY           cut key (or write or master key)
+  --plain          no key, and no decision that takes one: for a pv-chunk -k behind it
+                   ssh host 'pv-scan / | pv-chunk --plain' | pv-chunk --no-files -k KEY | …
+  --no-files       read no file here: a tree stream, which can name any, is refused
+  --cache DIR      the job's caches, which pv-seal --cache writes
+  --base ID[,ID]   read no file for which the caches of these snapshots stand
+  --distrust FILE  but read what needs one of the blobs that are listed there
+  --margin D       trust only what had not changed for D when it was read (default
+                   60; on network file systems five times as much)
+  --ignore-ctime   trust a file though its change time is another
+  --ignore-inode   trust a file though its inode number is another
+  --settle D       look at each file again D after it was read, and read it again if it
+                   has changed: seconds, or 500ms, 2m (default: 1; 0: do not)
+  -v, -q           say more, say only errors and warnings
 `
 
 // Run is pv-chunk.
@@ -86,6 +90,7 @@ func Run(env *tool.Env) error {
 	}
 	if err == nil {
 		err = old.load()
+		defer old.close()
 	}
 	if err == nil {
 		err = j.run()

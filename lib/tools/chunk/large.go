@@ -169,9 +169,8 @@ func (w *flow) take(e *rec.Entry, c uint64, n, pos int64) int64 {
 // sent.
 func (a *assembler) large(f *file) error {
 	defer f.large.Close()
-	refs, data := a.page.refs, a.page.data
-	size := sizeOf(f.entry)
-	a.page.bytes += size
+	a.page.bytes += sizeOf(f.entry)
+	refs, data, bytes := a.page.refs, a.page.data, a.page.bytes
 	for {
 		again, err := a.pour(f, true)
 		if err != nil {
@@ -181,8 +180,7 @@ func (a *assembler) large(f *file) error {
 			break
 		}
 		// No piece was sent: the page is the same.
-		a.page.bytes -= extentSize * len(f.entry.Extents)
-		a.page.refs, a.page.data = refs, data
+		a.page.refs, a.page.data, a.page.bytes = refs, data, bytes
 		f.entry.Extents = nil
 	}
 	a.tell(f)
@@ -322,7 +320,7 @@ func (o *opened) again(f *file) bool {
 	}
 	o.file.Rewind()
 	o.stat, o.length = st, int64(st.Size)
-	f.refresh(st)
+	f.renew(o.file, st)
 	return true
 }
 

@@ -89,6 +89,13 @@ func (o *cacheOptions) load() error {
 	return nil
 }
 
+// close lets go of what load has read.
+func (o *cacheOptions) close() {
+	if o.trust.distrust != nil {
+		_ = o.trust.distrust.Close() // a temporary file at most
+	}
+}
+
 // open opens the caches of the base for a run with this head over the files of src.
 // That one cannot be used costs time and nothing else.
 func (o *cacheOptions) open(env *tool.Env, k *key.Key, head *rec.Head, src *tree.Source) *caches {
@@ -109,7 +116,7 @@ func (o *cacheOptions) open(env *tool.Env, k *key.Key, head *rec.Head, src *tree
 			}
 			s.close()
 		}
-		env.Notice("cache of snapshot %s is not used: %s", i, err)
+		env.Notice("a cache is not used: %s", err)
 	}
 	slices.Reverse(c.list) // the newest stands last on the command line
 	return c

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"preserve/lib/bounds"
-	"preserve/lib/id"
 	"preserve/lib/rec"
 )
 
@@ -157,24 +156,18 @@ func (a *assembler) write(p, next *page) error {
 // limits counts what a page holds.
 type limits struct {
 	entries, bytes int
-	refs           map[ref]bool
-}
-
-// A ref is what an extent names.
-type ref struct {
-	n  uint64
-	id id.ID
+	refs           map[rec.Extent]bool // by what they name
 }
 
 // take reports whether the page has room for an entry beside those that it took,
 // and takes it.
 func (l *limits) take(e *rec.Entry) bool {
 	if l.refs == nil {
-		l.refs = map[ref]bool{}
+		l.refs = map[rec.Extent]bool{}
 	}
 	for _, x := range e.Extents {
 		if !x.Hole {
-			l.refs[ref{x.N, x.ID}] = true
+			l.refs[rec.Extent{N: x.N, ID: x.ID}] = true
 		}
 	}
 	l.entries++

@@ -195,7 +195,7 @@ func (r *reader) ready(o *tree.File) (tree.Stat, error) {
 		return st, err
 	}
 	if d := fresh(st.CTime, time.Now()); d > 0 {
-		time.Sleep(d)
+		time.Sleep(d + time.Millisecond) // the system's clock ticks late
 		return o.Stat()
 	}
 	return st, nil
@@ -244,6 +244,16 @@ func (f *file) refresh(st tree.Stat) {
 	e.Mode, e.UID, e.GID, e.MTime, e.CTime, e.Ino, e.Dev = st.Mode, st.UID, st.GID, st.MTime, st.CTime, st.Ino, st.Dev
 }
 
+// renew is refresh, and reads the attributes again, before the file is read again:
+// they belong to the ctime that the entry says.
+func (f *file) renew(o *tree.File, st tree.Stat) {
+	f.refresh(st)
+	if f.entry.CTime != (rec.Time{}) {
+		f.entry.XAttrs = nil
+	}
+	f.reader.attributes(f, o.Attributes)
+}
+
 // small reads a small file, again if it changes meanwhile. If it has become large,
 // it returns true, and in st what it is then.
 func (f *file) small(o *tree.File, st *tree.Stat) (large bool) {
@@ -282,7 +292,7 @@ func (f *file) small(o *tree.File, st *tree.Stat) (large bool) {
 			return false
 		}
 		o.Rewind()
-		f.refresh(*st)
+		f.renew(o, *st)
 		if st.Size > bounds.SmallFile {
 			return true
 		}

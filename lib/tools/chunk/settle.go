@@ -8,7 +8,6 @@ import (
 	"syscall"
 	"time"
 
-	"preserve/lib/bounds"
 	"preserve/lib/rec"
 	"preserve/lib/tree"
 )
@@ -17,7 +16,8 @@ import (
 const (
 	maxWaiting = 64 << 10 // entries
 	maxHeld    = 32 << 20 // bytes of them
-	// maxAhead leaves room for what is read again, which cannot wait.
+	// maxAhead, of chunks, leaves room for the page that is being filled, and for
+	// one file that is read again.
 	maxAhead = rec.MaxRefs - 8192
 	readSize = 200 // bytes of a reading
 )
@@ -172,7 +172,7 @@ func (a *assembler) check(r *reading) error {
 	}
 	same := r.state
 	same.ino, same.dev = st.Ino, st.Dev
-	switch room := a.written-a.dropped+2*bounds.MaxRefs < rec.MaxRefs; {
+	switch room := a.written-a.dropped < maxAhead; {
 	case err == nil && r.reads >= tries && same == stateOf(st):
 		return nil // a file system whose inodes do not last
 	case r.reads >= tries:
@@ -222,9 +222,6 @@ func (a *assembler) again(r *reading) error {
 	defer f.free()
 	switch {
 	case f.gone, errors.Is(f.err, tree.ErrReplaced):
-		if f.large != nil {
-			f.large.Close()
-		}
 		return nil // it has vanished
 	case f.err != nil:
 		a.unsettled(e, "changed after it was read, and cannot be read again ("+cause(f.err)+")")

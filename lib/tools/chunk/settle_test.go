@@ -332,6 +332,33 @@ func TestModeSettles(t *testing.T) {
 	}
 }
 
+// Attributes that change while a file is read, large or small, go with the ctime
+// that the entry says.
+func TestAttributesSettle(t *testing.T) {
+	for _, size := range []int{5000, 300 << 10} {
+		for _, when := range []string{"read", "wait"} {
+			dir := t.TempDir()
+			file := filepath.Join(dir, "f")
+			write(t, file, random(1, size))
+			if err := unix.Setxattr(file, "user.was", []byte("old"), 0); err != nil {
+				t.Skipf("no attributes here: %v", err)
+			}
+			r := &settling{settle: time.Hour, at: func(what, _ string, n int) {
+				if what == when && n == 1 {
+					must(t, unix.Removexattr(file, "user.was"))
+					must(t, unix.Setxattr(file, "user.is", []byte("new"), 0))
+				}
+			}}
+			e := r.run(t, scanned(t, dir, nil)).entries["f"]
+			var st unix.Stat_t
+			must(t, unix.Lstat(file, &st))
+			if len(e.XAttrs) != 1 || e.XAttrs[0].Name != "user.is" || e.CTime.Nsec != uint32(st.Ctim.Nsec) || r.status != 0 {
+				t.Errorf("%d bytes, at %s: %v, ctime %v, is %v, status %d", size, when, e.XAttrs, e.CTime, st.Ctim, r.status)
+			}
+		}
+	}
+}
+
 // What is too large to be read again, or is partly sent, is marked, unless it has
 // only grown.
 func TestLargeSettles(t *testing.T) {

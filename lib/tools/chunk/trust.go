@@ -53,7 +53,7 @@ func (t *trust) same(e, k *rec.Entry, near, far rec.Time, system func(*rec.Entry
 	switch {
 	case k.Type != e.Type, k.Size != e.Size, k.MTime != e.MTime:
 		return false
-	case k.Err != "", k.Inconsistent, k.Off != 0:
+	case k.Err != "", k.Inconsistent, k.Off != 0, e.Off != 0:
 		return false
 	case k.CTime == rec.Time{}: // it was not read as it should, or nobody knows what was read
 		return false

@@ -35,6 +35,7 @@ func TestTrust(t *testing.T) {
 		"inodes of FUSE":                 {on: fuse, scan: func(e *rec.Entry) { e.Ino++ }, want: true},
 		"unreadable then":                {on: local, cache: func(k *rec.Entry) { k.Err = "open: permission denied" }},
 		"inconsistent then":              {on: local, cache: func(k *rec.Entry) { k.Inconsistent = true }},
+		"a piece in a tree stream":       {on: local, scan: func(e *rec.Entry) { e.Off = 5 }},
 		"a later piece":                  {on: local, cache: func(k *rec.Entry) { k.Off = 5 }},
 		"nobody knows what was read":     {on: local, cache: func(k *rec.Entry) { k.CTime = rec.Time{} }},
 		"not even with ctime ignored":    {trust: trust{ignoreCTime: true}, on: local, cache: func(k *rec.Entry) { k.CTime = rec.Time{} }},
