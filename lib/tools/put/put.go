@@ -33,8 +33,9 @@ const usage = `usage: pv-put [--as LABEL] [--stall DURATION] [--max-bytes SIZE] 
 
 A missing or empty REPO is made if the stream rests on no earlier snapshot.
 A stream in order loose (packs, healing) commits nothing: its blobs are added
-where no good copy is there. On stdout "missing HEX" names a blob that the
-snapshot needs and that is not in REPO: then nothing is committed.
+where no good copy is there. What comes before a checkpoint in the stream stays,
+whatever happens to the rest; it is no snapshot. On stdout "missing HEX" names a
+blob that the snapshot needs and that is not in REPO: then nothing is committed.
 `
 
 var errQuota = errors.New("not a size above 0: bytes, or with K, M, G or T behind")

@@ -223,6 +223,7 @@ func (t *target) kill() {
 	}
 	pid := t.cmd.Process.Pid
 	_ = syscall.Kill(-pid, syscall.SIGTERM) // if it has ended, so much the better
+	_ = syscall.Kill(-pid, syscall.SIGCONT) // what was stopped would not see that it is to end
 	time.AfterFunc(grace, func() {
 		if !t.ended.Load() {
 			_ = syscall.Kill(-pid, syscall.SIGKILL)
