@@ -88,3 +88,7 @@ func (c Cutter) Group() Secret { return derive(c.cut.Bytes(), "group") }
 
 // Page returns the key of the HMAC that decides where pages of entries end.
 func (c Cutter) Page() Secret { return derive(c.cut.Bytes(), "page") }
+
+// Cache returns the key of the HMAC that vouches for change caches
+// (docs/format/cache.md).
+func (c Cutter) Cache() Secret { return derive(c.cut.Bytes(), "cache") }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -21,6 +22,8 @@ type Source struct {
 	dirs  map[string]int
 	// follow is set by Follow.
 	follow bool
+	// systems are the answers of FileSystem, by device.
+	systems sync.Map
 }
 
 // OpenRoots opens the directories that the roots of a stream's head name. Roots

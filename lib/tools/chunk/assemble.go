@@ -30,6 +30,8 @@ type assembler struct {
 	chunks  uint64 // written since the last cut
 	data    int    // bytes of them
 	groups  []*group
+	grouped int  // groups that were written since the last cut
+	refs    refs // to blobs of earlier runs
 
 	window []byte // of a large file
 
@@ -175,12 +177,19 @@ func (a *assembler) room(f *file) error {
 	if f.large != nil {
 		need += chunkExtents
 	}
-	full := len(a.entries) >= bounds.MaxEntries || a.chunks+uint64(len(a.groups))+2 > bounds.MaxRefs || a.bytes+need > bounds.MaxBytes || a.data >= a.rules.pageData
-	if full && len(a.entries) > 0 {
+	if a.full(need) && len(a.entries) > 0 {
 		return a.cut()
 	}
 	return nil
 }
+
+// full reports whether the page has no room for an entry of that size.
+func (a *assembler) full(need int) bool {
+	return len(a.entries) >= bounds.MaxEntries || a.named()+2 > bounds.MaxRefs || a.bytes+need > bounds.MaxBytes || a.data >= a.rules.pageData
+}
+
+// named bounds the number of blobs that the page refers to.
+func (a *assembler) named() int { return int(a.chunks) + len(a.groups) + a.refs.n }
 
 // add puts an entry into the page.
 func (a *assembler) add(e *rec.Entry) {
@@ -199,6 +208,9 @@ func (a *assembler) chunk(data []byte) (n uint64, err error) {
 
 // cut ends the page.
 func (a *assembler) cut() error {
+	if err := a.regroup(); err != nil {
+		return err
+	}
 	for len(a.groups) > 0 {
 		if err := a.closeGroup(0); err != nil {
 			return err
@@ -211,11 +223,20 @@ func (a *assembler) cut() error {
 	}
 	clear(a.entries)
 	a.entries, a.bytes, a.chunks, a.data = a.entries[:0], 0, 0, 0
+	a.grouped = 0
+	a.refs.reset()
 	return a.out.Write(&rec.Cut{})
 }
 
 // small adds a small file to the group of its owner.
 func (a *assembler) small(f *file) error {
+	err := a.place(f)
+	a.add(f.entry)
+	return err
+}
+
+// place puts the content of a small file into the group of its owner.
+func (a *assembler) place(f *file) error {
 	weight := bounds.Weight(f.data)
 	g, err := a.group(f.entry.UID, weight)
 	if err != nil {
@@ -238,7 +259,6 @@ func (a *assembler) small(f *file) error {
 	if uint64(pos) < e.Size {
 		e.Extents = append(e.Extents, rec.Extent{Hole: true, Len: e.Size - uint64(pos)})
 	}
-	a.add(e)
 	if g.weight >= a.rules.groupMin && a.rules.groupEnds(f.data) {
 		return a.closeGroup(len(a.groups) - 1)
 	}
@@ -279,6 +299,7 @@ func (a *assembler) closeGroup(i int) error {
 		u.entry.Extents[u.extent].N = n
 	}
 	groupPool.Put(&g.data)
+	a.grouped++
 	return err
 }
 

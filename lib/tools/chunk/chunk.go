@@ -18,10 +18,8 @@ import (
 	"fmt"
 	"io"
 
-	"preserve/lib/bounds"
 	"preserve/lib/cdc"
 	"preserve/lib/key"
-	"preserve/lib/par"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
 	"preserve/lib/tree"
@@ -35,20 +33,19 @@ stream for pv-seal: file contents in chunks, cut where a keyed hash of the
 content says so, and the entries that use them. What comes in a content stream
 is cut again.
 
-  -k KEY      cut key (or write or master key)
-  --plain     no key, and no decision that takes one: for a pv-chunk -k behind it
-              ssh host 'pv-scan / | pv-chunk --plain' | pv-chunk --no-files -k KEY | …
-  --no-files  read no file here: a tree stream, which can name any, is refused
-  -v, -q      say more, say only errors and warnings
+  -k KEY          cut key (or write or master key)
+  --plain         no key, and no decision that takes one: for a pv-chunk -k behind it
+                  ssh host 'pv-scan / | pv-chunk --plain' | pv-chunk --no-files -k KEY | …
+  --no-files      read no file here: a tree stream, which can name any, is refused
+  --cache DIR     the job's caches, which pv-seal --cache writes
+  --base ID[,ID]  do not read what these snapshots' caches vouch for
+  --margin TIME   trust only what had not changed for so long when it was read
+                  (default 60s; five times as much on network file systems)
+  --distrust FILE read what needs one of the blobs listed there
+  --ignore-ctime  trust a file whose change time is another, if all else agrees
+  --ignore-inode  trust a file whose inode number is another, if all else agrees
+  -v, -q          say more, say only errors and warnings
 `
-
-// Files are opened ahead by a few goroutines; what they hold is bounded in
-// number and in bytes.
-const (
-	readers  = 4
-	ahead    = 48
-	inFlight = 8 << 20
-)
 
 // Run is pv-chunk.
 func Run(env *tool.Env) error {
@@ -56,6 +53,8 @@ func Run(env *tool.Env) error {
 	keyFile := fs.String("k", "", "")
 	uncut := fs.Bool("plain", false, "")
 	noFiles := fs.Bool("no-files", false, "")
+	var old cacheOptions
+	old.flags(fs)
 	words, err := env.Parse(fs, usage)
 	switch {
 	case err != nil:
@@ -67,6 +66,9 @@ func Run(env *tool.Env) error {
 	case *keyFile == "" && !*uncut:
 		return tool.Usagef("a cut key is needed: -k KEY")
 	}
+	if err := old.check(*uncut); err != nil {
+		return err
+	}
 	stdin, err := env.Input()
 	if err != nil {
 		return err
@@ -76,34 +78,57 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	out := rec.NewWriter(stdout)
-	rulesFor := func([]string) (*rules, error) { return plain(), nil }
+	j := &work{env: env, in: stdin, out: out, params: cdc.Default, noFiles: *noFiles, old: &old}
 	if !*uncut {
-		rulesFor, err = load(env, *keyFile)
+		err = j.load(*keyFile)
 	}
 	if err == nil {
-		err = run(env, stdin, out, rulesFor, *noFiles)
+		err = old.load()
+	}
+	if err == nil {
+		err = j.run()
 	}
 	return out.Close(env.Name, err)
 }
 
-// load returns the rules under the key in a file, for a tree with given roots.
-func load(env *tool.Env, keyFile string) (rulesFor func(roots []string) (*rules, error), err error) {
-	k, warning, err := key.Load(keyFile)
-	if warning != "" {
-		env.Say("%s", warning)
-	}
-	if err != nil {
-		return nil, err
-	}
-	cut, ok := k.Cut()
-	if !ok {
-		return nil, fmt.Errorf("key file %q: a %s key cannot cut files: a cut, write or master key is needed", keyFile, k.Kind())
-	}
-	return func(roots []string) (*rules, error) { return keyed(cut, cdc.Default, roots) }, nil
+// A work is one run of pv-chunk.
+type work struct {
+	env     *tool.Env
+	in      io.Reader
+	out     *rec.Writer
+	key     *key.Key   // nil for an uncut stream
+	params  cdc.Params // under a key
+	noFiles bool
+	old     *cacheOptions
 }
 
-func run(env *tool.Env, stdin io.Reader, out *rec.Writer, rulesFor func(roots []string) (*rules, error), noFiles bool) error {
-	in, err := rec.ReadAny(stdin)
+// load takes the key from a file.
+func (w *work) load(keyFile string) error {
+	k, warning, err := key.Load(keyFile)
+	if warning != "" {
+		w.env.Say("%s", warning)
+	}
+	if err != nil {
+		return err
+	}
+	if !k.CanCut() {
+		return fmt.Errorf("key file %q: a %s key cannot cut files: a cut, write or master key is needed", keyFile, k.Kind())
+	}
+	w.key = k
+	return nil
+}
+
+// rules returns what decides for a tree with given roots.
+func (w *work) rules(roots []string) (*rules, error) {
+	if w.key == nil {
+		return plain(), nil
+	}
+	cut, _ := w.key.Cut()
+	return keyed(cut, w.params, roots)
+}
+
+func (w *work) run() error {
+	in, err := rec.ReadAny(w.in)
 	if err != nil {
 		return err
 	}
@@ -115,10 +140,10 @@ func run(env *tool.Env, stdin io.Reader, out *rec.Writer, rulesFor func(roots []
 	switch {
 	case head.Kind == rec.Sealed:
 		return in.Wrap(fmt.Errorf("%w: this is a sealed stream, but a tree or content stream belongs here (pv-unpack --stream makes one of it)", rec.ErrKind))
-	case !again && noFiles:
+	case !again && w.noFiles:
 		return in.Wrap(fmt.Errorf("%w: this is a tree stream, and with --no-files only a content stream is taken (pv-chunk --plain makes one where the files are)", rec.ErrKind))
 	}
-	rules, err := rulesFor(rec.Paths(head.Roots))
+	rules, err := w.rules(rec.Paths(head.Roots))
 	if err != nil {
 		return err
 	}
@@ -134,59 +159,29 @@ func run(env *tool.Env, stdin io.Reader, out *rec.Writer, rulesFor func(roots []
 			}
 		}
 	}
-	// Nothing that comes out rests on what a snapshot holds.
 	head.Kind, head.Chunker, head.Base, head.Follow = rec.Content, rules.chunker, nil, false
-	if err := out.Write(head); err != nil {
+	old := &caches{}
+	switch {
+	case !again:
+		old = w.old.open(w.env, w.key, head, r.src)
+		defer old.close()
+	case len(w.old.base) > 0:
+		w.env.Notice("no cache is used: the input is a content stream, and its contents are here already")
+	}
+	head.Base = old.base
+	if err := w.out.Write(head); err != nil {
 		return err
 	}
-	a := newAssembler(env, r, out, rules)
-	out.Tick(in, a.progress)
+	a := newAssembler(w.env, r, w.out, rules)
+	w.out.Tick(in, a.progress)
 	var before *rec.End
 	if again {
-		before, err = cutAgain(in, out, a)
+		before, err = cutAgain(in, w.out, a)
 	} else {
-		m := par.New(readers, ahead, inFlight, r.prepare, a.take)
-		before, err = feed(in, out, m, a)
-		if cerr := m.Close(); cerr != nil {
-			return cerr
-		}
+		before, err = readFiles(in, w.out, a, old)
 	}
 	if err != nil {
 		return err
 	}
 	return a.finish(before)
-}
-
-// feed hands entries over in order until the end record came, which it returns.
-func feed(in *rec.Reader, out *rec.Writer, m *par.Map[*rec.Entry, *file], a *assembler) (before *rec.End, err error) {
-	for {
-		v, err := in.Next()
-		if err == io.EOF {
-			return before, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		switch v := v.(type) {
-		case *rec.Entry:
-			weight := int64(4096)
-			if v.Type == rec.File && v.Size <= bounds.SmallFile {
-				weight += int64(v.Size)
-			}
-			err = m.Put(v, weight)
-		case *rec.Names:
-			err = in.Wrap(a.names.add(v.Users, v.Groups))
-		case *rec.Note:
-			err = out.Write(v)
-		case *rec.Tick:
-			files, bytes := a.progress()
-			err = out.Pulse(files, bytes)
-		case *rec.End:
-			before = v
-			err = in.Wrap(a.names.add(v.Users, v.Groups))
-		}
-		if err != nil {
-			return nil, err
-		}
-	}
 }

@@ -25,7 +25,7 @@ func (silent) Warn(string, error)     {}
 func (silent) Vanished(string)        {}
 func (silent) Skipped(string, string) {}
 
-func keyFile(t *testing.T, kind string) string {
+func keyFile(t testing.TB, kind string) string {
 	t.Helper()
 	master, err := key.FromMaster([32]byte{1})
 	if err != nil {
@@ -60,7 +60,13 @@ func TestMain(m *testing.M) {
 }
 
 // scanned is the tree stream of a directory; edit may change what it says.
-func scanned(t *testing.T, dir string, edit func(*rec.Entry)) []byte {
+func scanned(t testing.TB, dir string, edit func(*rec.Entry)) []byte {
+	t.Helper()
+	return scannedAt(t, dir, rec.Time{}, edit)
+}
+
+// scannedAt is scanned of a scan that began at some time.
+func scannedAt(t testing.TB, dir string, began rec.Time, edit func(*rec.Entry)) []byte {
 	t.Helper()
 	roots, err := tree.Resolve(dir, []string{"."}, nil)
 	if err != nil {
@@ -73,7 +79,7 @@ func scanned(t *testing.T, dir string, edit func(*rec.Entry)) []byte {
 			t.Fatal(err)
 		}
 	}
-	put(&rec.Head{Kind: rec.Tree, Roots: roots})
+	put(&rec.Head{Kind: rec.Tree, Roots: roots, Time: began})
 	err = tree.Walk(roots, tree.Options{Report: silent{}}, func(e *rec.Entry) error {
 		if edit != nil {
 			edit(e)
@@ -159,7 +165,7 @@ func chunked(t *testing.T, stream []byte) (*parsed, []byte, string, int) {
 	return parse(t, out.Bytes()), out.Bytes(), stderr.String(), status
 }
 
-func write(t *testing.T, file string, b []byte) {
+func write(t testing.TB, file string, b []byte) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)

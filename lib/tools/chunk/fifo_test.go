@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func mkfifo(t *testing.T, path string) {
+func mkfifo(t testing.TB, path string) {
 	t.Helper()
 	if err := unix.Mkfifo(path, 0o600); err != nil {
 		t.Fatal(err)

@@ -233,7 +233,7 @@ func (a *assembler) large(f *file) error {
 
 // pieceFull reports whether the page has no room for another chunk of e.
 func (a *assembler) pieceFull(e *rec.Entry) bool {
-	return a.chunks+uint64(len(a.groups))+2 > bounds.MaxRefs || len(e.Extents) > maxExtents ||
+	return a.named()+2 > bounds.MaxRefs || len(e.Extents) > maxExtents ||
 		a.bytes+chunkExtents > bounds.MaxBytes || a.data >= a.rules.pageData
 }
 

@@ -328,7 +328,7 @@ func FuzzCutAgain(f *testing.F) {
 		var out bytes.Buffer
 		env := tool.NewEnv("pv-chunk", nil, nil, io.Discard, io.Discard)
 		w := rec.NewWriter(&out)
-		err := run(env, bytes.NewReader(b), w, func([]string) (*rules, error) { return plain(), nil }, true)
+		err := (&work{env: env, in: bytes.NewReader(b), out: w, noFiles: true, old: &cacheOptions{}}).run()
 		if w.Close("pv-chunk", err) == nil && err == nil {
 			in := rec.NewReader(&out, rec.Content)
 			for rerr := error(nil); rerr != io.EOF; {
