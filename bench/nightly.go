@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 )
@@ -89,10 +90,12 @@ func nightlies() []nightly {
 	}
 }
 
-// installed leaves out those of which something is not there.
-func installed(all []nightly) []nightly {
+// wanted leaves out those that were not asked for, and those of which something is
+// not there.
+func wanted(all []nightly, tools []string) []nightly {
 	return slices.DeleteFunc(all, func(n nightly) bool {
-		return slices.ContainsFunc(n.needs, func(name string) bool { _, err := exec.LookPath(name); return err != nil })
+		name, _, _ := strings.Cut(n.name, ",")
+		return !n.quick && !slices.Contains(tools, name) || slices.ContainsFunc(n.needs, func(name string) bool { _, err := exec.LookPath(name); return err != nil })
 	})
 }
 
@@ -105,7 +108,7 @@ type nightlyRun struct {
 // nightly measures the set: rounds of runs over the tree as it is, one program
 // after the other, then a run behind each kind of edits.
 func (b *bench) nightly(s dataSet, w io.Writer) error {
-	programs := installed(nightlies())
+	programs := wanted(nightlies(), b.options.tools)
 	for _, p := range programs {
 		if _, err := b.runNightly(s, p, "setup", p.setup); err != nil {
 			return err
@@ -129,6 +132,7 @@ func (b *bench) nightly(s dataSet, w io.Writer) error {
 	}
 	reportUnchanged(w, s, programs, unchanged)
 	for _, size := range []int{1, 8} {
+		time.Sleep(age) // what was edited before is not of interest any more
 		changed, err := edit(s, size)
 		if err != nil {
 			return err
