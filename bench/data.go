@@ -27,10 +27,11 @@ type dataSet struct {
 // makers make the data sets in an empty directory, of a size that scale is
 // applied to, and return a line about what is in it.
 var makers = map[string]func(ctx context.Context, dir string, scale float64) (string, error){
-	"source": makeSource,
-	"system": makeSystem,
-	"random": makeRandom,
-	"large":  makeLarge,
+	"source":  makeSource,
+	"system":  makeSystem,
+	"random":  makeRandom,
+	"large":   makeLarge,
+	"nightly": makeNightly,
 }
 
 // make makes the named set below the work directory and counts it.
@@ -108,16 +109,20 @@ var sourceNames = map[string]bool{
 	".md": true, ".txt": true, ".rst": true, ".html": true, ".json": true, ".yaml": true, ".yml": true,
 }
 
-// makeSource copies source text: small files, first those of Go itself.
-func makeSource(ctx context.Context, dir string, scale float64) (string, error) {
-	var roots []string
+// sourceRoots are where files are copied from, Go's own first.
+func sourceRoots(ctx context.Context) (roots []string) {
 	for _, v := range []string{"GOROOT", "GOMODCACHE"} {
 		out, err := exec.CommandContext(ctx, "go", "env", v).Output()
 		if root := strings.TrimSpace(string(out)); err == nil && root != "" {
 			roots = append(roots, root)
 		}
 	}
-	roots = append(roots, "/usr/include", "/usr/share", "/usr/lib")
+	return append(roots, "/usr/include", "/usr/share", "/usr/lib")
+}
+
+// makeSource copies source text: small files, first those of Go itself.
+func makeSource(ctx context.Context, dir string, scale float64) (string, error) {
+	roots := sourceRoots(ctx)
 	s := &selection{limit: int64(600 * mb * scale)}
 	for _, root := range roots {
 		// The cache proper of modules holds what is beside it a second time.

@@ -58,7 +58,7 @@ func parse(args []string, help io.Writer) (options, error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.SetOutput(io.Discard)
 	f.IntVar(&o.rounds, "rounds", 3, "run everything `N` times and print medians")
-	f.StringVar(&sets, "sets", "source,system,random,large", "the data sets, a `LIST` with commas")
+	f.StringVar(&sets, "sets", "source,system,random,large,nightly", "the data sets, a `LIST` with commas")
 	f.StringVar(&tools, "tools", "preserve,restic,borg,tar,age", "the tools, a `LIST` with commas")
 	f.Float64Var(&o.scale, "scale", 1, "make only the part `F` of the data")
 	f.StringVar(&o.bin, "bin", "bin", "the directory `DIR` holds the pv-* programs")
@@ -138,15 +138,28 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("make the data set %s: %w", name, err)
 		}
-		results, err := b.measureSet(set)
+		if name == "nightly" {
+			err = b.nightly(set, stdout)
+		} else {
+			err = b.firstRuns(set, stdout)
+		}
 		if err != nil {
 			return err
 		}
-		report(stdout, set, of(tools, set.name), results)
 		if !o.keep {
 			remove(set.dir)
 		}
 	}
+	return nil
+}
+
+// firstRuns measures first backups of a set, and their restores.
+func (b *bench) firstRuns(s dataSet, w io.Writer) error {
+	results, err := b.measureSet(s)
+	if err != nil {
+		return err
+	}
+	report(w, s, of(b.tools, s.name), results)
 	return nil
 }
 
