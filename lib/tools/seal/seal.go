@@ -40,7 +40,8 @@ opened with it.
                        stream's bases reach is neither sealed nor sent
   --skip-if-unchanged  make no snapshot of a tree that is that of a base
   --known FILE         ids that the repository has (pv-get --ids): not sent
-  --distrust FILE      ids that it has not, whatever else is said of them
+  --distrust FILE      ids that it has not, whatever else is said of them; unless
+                       the list is empty all metadata is sent, too
   --checkpoint TIME    how often the tree so far is made durable (default: 30m;
                        0: never)
   -v, -q               say more, say only errors and warnings

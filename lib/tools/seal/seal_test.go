@@ -235,6 +235,7 @@ func TestRefused(t *testing.T) {
 		"chunk not yet":      {[]rec.Record{head(), file("a", x(0, 0, 1))}, "names chunk 0"},
 		"chunk before a cut": {[]rec.Record{head(), chunk(0, "x"), file("a", x(0, 0, 1)), &rec.Cut{}, file("b", x(0, 0, 1))}, "names chunk 0"},
 		"beyond its chunk":   {[]rec.Record{head(), chunk(0, "hello"), file("a", x(0, 2, 4))}, "ends at byte 6"},
+		"id without a base":  {[]rec.Record{head(), file("a", rec.Extent{ID: id.ID{1}, Len: 1})}, "rests on no snapshot"},
 		"order":              {[]rec.Record{head(), dir("b"), dir("a")}, "not in path order"},
 		"no parent":          {[]rec.Record{head(), dir("a/b")}, "no directory a"},
 		"wrong sum":          {[]rec.Record{head(), chunk(0, "x"), &rec.Entry{Path: "a", Type: rec.File, Size: 2, Extents: []rec.Extent{x(0, 0, 1)}}}, "do not add up"},

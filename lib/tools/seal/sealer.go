@@ -178,7 +178,13 @@ func (s *sealer) entry(e *rec.Entry) error {
 		return err
 	}
 	for i, x := range e.Extents {
-		if x.Hole || !x.ID.IsZero() {
+		if x.Hole {
+			continue
+		}
+		if !x.ID.IsZero() {
+			if len(s.head.Base) == 0 {
+				return fmt.Errorf("entry %s: %w: extent %d names a blob of a repository, and the stream rests on no snapshot there", rec.Quote(e.Path), errStream, i)
+			}
 			continue
 		}
 		if x.N >= uint64(len(s.chunks)) {
@@ -320,7 +326,7 @@ func (s *sealer) metadata(kind uint8, refs, plain []byte) (id.ID, error) {
 	if !s.aside {
 		s.notes.reach(i)
 	}
-	if s.sent.Has(i) || s.stored.has(i) { // only this goroutine adds
+	if s.sent.Has(i) || s.stored.hasMeta(i) { // only this goroutine adds
 		return i, nil
 	}
 	sealed, err := s.box.Seal(nil, kind, i, refs, plain)

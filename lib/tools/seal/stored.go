@@ -99,6 +99,11 @@ func (s *stored) has(i id.ID) bool {
 	return known
 }
 
+// hasMeta reports whether the metadata blob i need not be sent. As soon as anything is
+// distrusted none is relied on: what lies below a page that is not there nobody can
+// tell, and pages are small.
+func (s *stored) hasMeta(i id.ID) bool { return s.distrust.Len() == 0 && s.has(i) }
+
 // prev returns the newest full snapshot that this one builds on; zero if there is
 // none.
 func (s *stored) prev() id.ID {
