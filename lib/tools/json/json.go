@@ -79,7 +79,7 @@ func Run(env *tool.Env) error {
 // knows that it was told.
 func toJSON(name string, in io.Reader, out *bufio.Writer) error {
 	p := &printer{out: out}
-	_, err := each(in, p.record)
+	_, err := each(&patient{in, out.Flush}, p.record)
 	if err == nil {
 		return nil
 	}
@@ -92,6 +92,20 @@ func toJSON(name string, in io.Reader, out *bufio.Writer) error {
 		return perr
 	}
 	return err
+}
+
+// A patient reader lets go of what was written before it reads on: the output never
+// waits while the input stalls.
+type patient struct {
+	in    io.Reader
+	flush func() error
+}
+
+func (p *patient) Read(b []byte) (int, error) {
+	if err := p.flush(); err != nil {
+		return 0, err
+	}
+	return p.in.Read(b)
 }
 
 // each hands all records of a stream, or of several behind each other, to fn.
@@ -124,25 +138,21 @@ func (p *printer) record(v rec.Record) error {
 	}
 	p.wire.Reset()
 	err := rec.Append(p.wire, v)
-	urgent := false
+	release(v)
+	if err != nil {
+		return err
+	}
+	return p.line(p.wire.Bytes())
+}
+
+// release gives back the memory of a record's data.
+func release(v rec.Record) {
 	switch v := v.(type) {
 	case *rec.Chunk:
 		v.Free()
 	case *rec.Blob:
 		v.Free()
-	case *rec.Tick, *rec.Note, *rec.End, *rec.Fail, *rec.Head:
-		urgent = true
 	}
-	if err != nil {
-		return err
-	}
-	if err := p.line(p.wire.Bytes()); err != nil {
-		return err
-	}
-	if urgent {
-		return p.out.Flush()
-	}
-	return nil
 }
 
 // keys refuses a foreign key that JSON has no way to keep.
@@ -161,8 +171,11 @@ func keys(v rec.Record) error {
 
 // fromJSON writes the stream that the lines of in are.
 func fromJSON(in io.Reader, out *rec.Writer) error {
-	lines := newLines(in)
-	r, err := each(lines, func(v rec.Record) error { return write(out, v) })
+	lines := newLines(&patient{in, out.Flush})
+	r, err := each(lines, func(v rec.Record) error {
+		defer release(v)
+		return out.Write(v)
+	})
 	switch {
 	case errors.Is(lines.err, io.ErrUnexpectedEOF) && err != nil:
 		return rec.ErrCut
@@ -170,22 +183,6 @@ func fromJSON(in io.Reader, out *rec.Writer) error {
 		return lines.err // the reader has only seen its input end
 	case err != nil && strings.HasPrefix(err.Error(), r.Pos()+": "):
 		return fmt.Errorf("line %d: %w", lines.n, errors.Unwrap(err))
-	}
-	return err
-}
-
-// write passes a record on and frees it. What a reader waits for goes at once.
-func write(out *rec.Writer, v rec.Record) error {
-	err := out.Write(v)
-	switch v := v.(type) {
-	case *rec.Chunk:
-		v.Free()
-	case *rec.Blob:
-		v.Free()
-	case *rec.Tick, *rec.Note:
-		if err == nil {
-			err = out.Flush()
-		}
 	}
 	return err
 }

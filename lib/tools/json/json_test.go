@@ -6,6 +6,7 @@ import (
 	stdjson "encoding/json"
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -342,4 +343,63 @@ func FuzzLines(f *testing.F) {
 			t.Fatalf("%s\n%x", msg, got)
 		}
 	})
+}
+
+// A slow reader gives a part each time it is asked, and notes how much has come out by
+// then.
+type slow struct {
+	parts [][]byte
+	out   *bytes.Buffer
+	had   []int
+}
+
+func (s *slow) Read(b []byte) (int, error) {
+	s.had = append(s.had, s.out.Len())
+	if len(s.parts) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(b, s.parts[0])
+	if s.parts[0] = s.parts[0][n:]; len(s.parts[0]) == 0 {
+		s.parts = s.parts[1:]
+	}
+	return n, nil
+}
+
+// Whatever came in has gone out before more is asked for: an input that stalls holds
+// nothing back.
+func TestStallingInput(t *testing.T) {
+	for name, stream := range samples(t) {
+		text, msg, status := run(t, bytes.NewReader(stream))
+		if status != 0 {
+			t.Fatal(msg)
+		}
+		lines := bytes.SplitAfter(bytes.TrimSuffix(text, []byte("\n")), []byte("\n"))
+		through := func(parts [][]byte, args ...string) []int {
+			var out, errs bytes.Buffer
+			in := &slow{parts: parts, out: &out}
+			env := tool.NewEnv("pv-json", args, in, &out, &errs)
+			if status := env.Status(Run(env)); status != 0 {
+				t.Fatal(name, errs.String())
+			}
+			return in.had
+		}
+		rising := func(had []int) {
+			for n := 2; n <= len(lines)-1; n++ {
+				if had[n] <= had[n-1] {
+					t.Errorf("%s: %d bytes are out before part %d, and before the one behind it", name, had[n], n-1)
+				}
+			}
+		}
+		had := through(slices.Clone(lines), "-r")
+		rising(had)
+		var records [][]byte
+		for n, at := range had[:len(lines)] {
+			end := len(stream)
+			if n+1 < len(lines) {
+				end = had[n+1]
+			}
+			records = append(records, stream[at:end])
+		}
+		rising(through(records))
+	}
 }
