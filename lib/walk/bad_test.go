@@ -85,7 +85,9 @@ func TestBad(t *testing.T) {
 		p := m.peer(is(tr.snap), is(tr.root), is(tr.p1), is(tr.d1), is(tr.p2), is(tr.d2))
 		got, err = p.driven(t, m, Options{Want: tr.snap.ID, Bad: bad.bad})
 		slices.Sort(got)
-		if err != nil || !slices.Equal(got, c.want) || len(bad.ids) != 1 || bad.ids[0] != c.bad.ID {
+		// Of shared data it hears twice if the second page needs it when the first has lost it.
+		other := func(i id.ID) bool { return i != c.bad.ID }
+		if err != nil || !slices.Equal(got, c.want) || len(bad.ids) == 0 || slices.ContainsFunc(bad.ids, other) {
 			t.Errorf("%s, asked for: %v, bad are %v\n%s", name, err, bad.ids, strings.Join(got, "\n"))
 		}
 	}

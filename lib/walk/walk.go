@@ -90,7 +90,9 @@ type Options struct {
 	// Bad, if not nil, hears of each blob that does not open, or is not what its
 	// id names. Then the walk goes on as if it were missing: Missing or Gap
 	// follows, from any goroutine. Else such a blob ends the walk, and the
-	// snapshot and its root always do. It may be called by several goroutines.
+	// snapshot and its root always do. It may be called by several goroutines, and
+	// for one blob as often as that is asked for or comes: what has been lost is not
+	// kept in mind, as there is no limit to how much it is.
 	Bad func(i id.ID, err error)
 
 	// For Drive only. What these put in an entry's place has the entry's path, and

@@ -2,6 +2,8 @@
 read leniently and written again canonically; a strict reader takes only what is written
 again the same."""
 
+import functools
+
 from msgpack_strict import Map, Raw, encode, to_bytes
 from refused import Refused, must
 
@@ -382,8 +384,35 @@ def crc_table():
 CRC = list(crc_table())
 
 
+@functools.cache
+def power(n):
+    """x^n modulo the polynomial of CRC-32C."""
+    r = 1
+    for bit in f"{n:b}":
+        square = sum(1 << 2 * i for i in range(32) if r >> i & 1) << (bit == "1")
+        for i in range(64, 31, -1):
+            square ^= (square >> i & 1) * 0x11EDC6F41 << i - 32
+        r = square
+    return r
+
+
 def crc32c(b):
+    """A byte at a time, but for long data: its first half is folded onto the second
+    as long as that is worth it, so that integers do in one step what is slow here.
+    Its bits are a polynomial, the first of them of the highest power: the first
+    part stands there times x^n, and n is the length of the second."""
     crc = 0xFFFFFFFF
+    if len(b) >= 512:
+        rest, size = int.from_bytes(b, "little") ^ crc, len(b)
+        crc = 0
+        while size >= 256:
+            first = size // 2 - 4
+            size -= first
+            factor, begin, rest = power(8 * size), rest & (1 << 8 * first) - 1, rest >> 8 * first
+            for i in range(32):
+                if factor >> i & 1:
+                    rest ^= begin << 8 * (size - first) - i
+        b = rest.to_bytes(size, "little")
     for x in b:
         crc = crc >> 8 ^ CRC[(crc ^ x) & 255]
     return crc ^ 0xFFFFFFFF
