@@ -2,7 +2,6 @@ package chunk
 
 import (
 	"io"
-	"runtime"
 	"sync"
 
 	"preserve/lib/bounds"
@@ -65,10 +64,6 @@ func (a *assembler) emit(j *job) error {
 
 // readFiles hands all files of a tree stream to a, and returns the end record.
 func readFiles(in *rec.Reader, out *rec.Writer, a *assembler, old *caches) (*rec.End, error) {
-	// Little is alive while unchanged entries pass, and the collector would run for
-	// each megabyte of them. What is never touched takes no memory of the machine.
-	ballast := make([]byte, 16<<20)
-	defer runtime.KeepAlive(ballast)
 	m := par.New(readers, ahead, inFlight, a.reader.do, a.emit)
 	f := &feeder{in: in, out: out, to: m, a: a, caches: old}
 	before, err := f.feed()
