@@ -83,6 +83,59 @@ func TestLostPacksHeal(t *testing.T) {
 		if got, err := walkAll(mustOpen(t, dir, &log{}), tree.Snapshot().ID, false); err != nil || !same(got, downOrder(tree, false)) {
 			t.Fatal(err, got)
 		}
+		// Nothing is lost now: that the packs are gone is no reason to warn for ever.
+		lg := &log{}
+		r := mustOpen(t, dir, lg)
+		p, err := r.NewPut(nil, PutOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.Close()
+		if len(lg.warns) != 0 || len(lg.notes) != 1 || !strings.Contains(lg.notes[0], "all that they held is in others") {
+			t.Errorf("%q %q", lg.warns, lg.notes)
+		}
+	}
+}
+
+// So with segments that are read with pread.
+func TestLostPacksOfLargeSegments(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	putTree(t, dir, storetest.New(1).Tree(2, 2, 2, 10))
+	m := storetest.New(2)
+	var entries []pack.Entry
+	for k := range 30000 {
+		entries = append(entries, pack.Entry{ID: id.ID(m.Bytes(32)), Offset: uint32(k), Length: 1})
+	}
+	segment := func(p id.ID, entries []pack.Entry) {
+		data, name, err := pack.EncodeSegment([]pack.List{{Pack: pack.Pack{Name: p, Size: 1 << 20}, Entries: entries}})
+		if err != nil || len(data) < smallSegment {
+			t.Fatal(len(data), err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "index", name.String()), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look := func() *log {
+		lg := &log{}
+		if err := mustOpen(t, dir, lg).IDs(func(id.ID) error { return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return lg
+	}
+	here, gone := id.ID(m.Bytes(32)), id.ID(m.Bytes(32))
+	path := filepath.Join(dir, "packs", here.String()[:2], here.String())
+	if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600), os.Truncate(path, 1<<20)); err != nil {
+		t.Fatal(err)
+	}
+	segment(here, entries[1:])
+	segment(gone, entries[1:])
+	if lg := look(); len(lg.warns) != 0 || len(lg.notes) != 1 {
+		t.Errorf("%q %q", lg.warns, lg.notes)
+	}
+	segment(gone, entries) // one more
+	if lg := look(); len(lg.warns) != 1 || len(lg.notes) != 0 {
+		t.Errorf("%q %q", lg.warns, lg.notes)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 
 	"preserve/lib/id"
 	"preserve/lib/pack"
+	"preserve/lib/rec"
 )
 
 const (
@@ -194,7 +195,8 @@ func (v *view) lookup(i id.ID, bad func(segment id.ID, err error)) iter.Seq[Row]
 
 // checkPacks lets v pass over the rows of packs that are not there, or not whole, so
 // that nobody relies on them: what put is sent again it stores again, and so the
-// repository heals. It warns of them; so says what follows.
+// repository heals. It warns of them, where so says what follows; if all that they
+// held is elsewhere, too, there is no more than a note.
 func (r *Repo) checkPacks(v *view, so string) {
 	gone := map[id.ID]bool{}
 	check := func(name id.ID, size uint64) {
@@ -211,9 +213,44 @@ func (r *Repo) checkPacks(v *view, so string) {
 			check(p.Name, p.Size)
 		}
 	}
-	if v.gone = gone; len(gone) > 0 {
+	switch v.gone = gone; {
+	case len(gone) == 0:
+	case v.loses():
 		r.opts.Warn("%d packs of the repository are missing or not whole: %s", len(gone), so)
+	default:
+		r.opts.Note("%d packs of the repository are missing or not whole, but all that they held is in others", len(gone))
 	}
+}
+
+// loses reports whether any blob is in packs that are gone and in no other. It looks
+// at all rows of the segments that list such packs.
+func (v *view) loses() bool {
+	elsewhere := func(row pack.Row) bool {
+		if row.Kind == pack.KindSession || row.Kind == rec.KindSnapshot {
+			return true // each pack has those of its own blobs; and snapshots are objects
+		}
+		for range v.lookup(row.ID, func(id.ID, error) {}) {
+			return true
+		}
+		return false
+	}
+	for _, row := range v.rows {
+		if v.gone[v.packs[row.Pack]] && !elsewhere(row) {
+			return true
+		}
+	}
+	for _, s := range v.large {
+		if !slices.ContainsFunc(s.Packs(), func(p pack.Pack) bool { return v.gone[p.Name] }) {
+			continue
+		}
+		for n := range s.Len() {
+			row, err := s.Row(n)
+			if err != nil || v.gone[s.Packs()[row.Pack].Name] && !elsewhere(row) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // current returns the view, which it loads if need be.

@@ -182,6 +182,9 @@ func (a *assembler) large(f *file) error {
 		// No piece was sent: the page is the same.
 		a.page.refs, a.page.data, a.page.bytes = refs, data, bytes
 		f.entry.Extents = nil
+		// Its owner and attributes were read again, or could not be.
+		a.names.see(f)
+		a.doubt(f)
 	}
 	a.tell(f)
 	a.page.entries = append(a.page.entries, f.entry)

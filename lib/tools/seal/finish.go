@@ -34,7 +34,7 @@ func (s *sealer) finish() error {
 	if err := s.out.Write(end); err != nil {
 		return err
 	}
-	// The end is on its way: whoever stores the stream need not wait for us.
+	// The stream is whole: whatever becomes of us now, it is committed when it ends.
 	s.notes.finish(i, root, !unchanged)
 	return nil
 }
