@@ -3,8 +3,11 @@
 package preserve_test
 
 import (
+	"flag"
 	"fmt"
 	"os"
+	"runtime"
+	"strconv"
 	"testing"
 
 	"preserve/lib/tool"
@@ -37,6 +40,11 @@ func TestMain(m *testing.M) {
 				os.Exit(1)
 			}
 		}
+	}
+	// Much of the scripts' time is waiting until files have settled: more of them than
+	// there are processors run at once, unless the command line says otherwise.
+	if err := flag.Set("test.parallel", strconv.Itoa(3*runtime.GOMAXPROCS(0))); err != nil {
+		panic(err)
 	}
 	testscript.Main(m, commands)
 }

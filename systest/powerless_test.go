@@ -86,7 +86,7 @@ func TestPowerless(t *testing.T) {
 // the memory of a tool that holds a key.
 func (b *bench) traced(run string) (calls, stderr string, status int) {
 	b.Helper()
-	b.ok("rm -rf repo && pv-backup -r repo -k write.key src >id && pv-get repo $(cat id) >stream && chmod 644 stream")
+	b.ok("rm -rf repo .cache/preserve && pv-backup -r repo -k write.key src >id && pv-get repo $(cat id) >stream && chmod 644 stream")
 	_, stderr, status = b.sh(fmt.Sprintf(`PATH=$PATH GOMAXPROCS=%d; export GOMAXPROCS; umask 022
 		strace -f -qq -s 64 -e trace=mknod,mknodat,chown,fchown,lchown,fchownat,chmod,fchmod,fchmodat,?fchmodat2,setxattr,lsetxattr,fsetxattr,?setxattrat,mount,setuid,setgid,capset \
 			-o free/calls %s pv-unpack -k read.key --snapshot $(cat id) free/out <stream`, threads, run))
