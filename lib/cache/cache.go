@@ -9,13 +9,14 @@
 // docs/format/cache.md. Nothing but time is lost with a cache: it may be deleted,
 // whole or in part, whenever no backup runs.
 //
-// Every block of a file has a MAC under a secret that follows from the cut key: a
+// Every block of a cache and every page of a list has a MAC under a secret that follows from the cut key: a
 // file that is damaged, cut off, made under another key, or made up, is found out
 // at the block where it is.
 package cache
 
 import (
 	"crypto/hmac"
+	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -105,27 +106,37 @@ const (
 	kindTrailer = 2
 )
 
-// A sum computes the MACs of a file's blocks.
+// A sum computes the MACs of a file's blocks, or of a list's pages.
 type sum struct {
-	mac  hash.Hash
-	file [randomSize]byte
-	out  [sha256.Size]byte
+	mac    hash.Hash
+	prefix [prefixSize]byte
+	number [8]byte
+	out    [sha256.Size]byte
 }
 
-func newSum(secret key.Secret, file []byte) *sum {
+// newSum makes the sum of a file that begins with prefix: its magic and its random
+// value. So what is in a list is never taken for what is in a cache.
+func newSum(secret key.Secret, prefix []byte) *sum {
 	s := &sum{mac: hmac.New(sha256.New, secret.Bytes())}
-	copy(s.file[:], file)
+	copy(s.prefix[:], prefix)
 	return s
 }
 
-// of returns the MAC of block number n, which begins with its head; it is valid
-// until the next call.
+// newPrefix returns what a new file begins with.
+func newPrefix(magic string) []byte {
+	prefix := append(make([]byte, 0, prefixSize), magic...)
+	prefix = prefix[:prefixSize]
+	rand.Read(prefix[len(magic):]) // never fails: crypto/rand
+	return prefix
+}
+
+// of returns the MAC of number n: a block, which begins with its head, or a page of
+// a list. It is valid until the next call.
 func (s *sum) of(n uint64, block []byte) []byte {
-	var number [8]byte
-	binary.BigEndian.PutUint64(number[:], n)
+	binary.BigEndian.PutUint64(s.number[:], n)
 	s.mac.Reset()
-	s.mac.Write(s.file[:])
-	s.mac.Write(number[:])
+	s.mac.Write(s.prefix[:])
+	s.mac.Write(s.number[:])
 	s.mac.Write(block)
 	return s.mac.Sum(s.out[:0])[:macSize]
 }

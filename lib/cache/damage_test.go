@@ -309,13 +309,44 @@ func TestIDsDamaged(t *testing.T) {
 	if err := has(append(bytes.Clone(file[:pageSize]), other[pageSize:]...)); !errors.Is(err, ErrDamaged) {
 		t.Error("a page of another file:", err)
 	}
+	// Whoever has not the key makes no page, be its form right.
+	other = bytes.Clone(file)
+	copy(other[pageSize:], make([]byte, id.Size))
+	copy(other[len(other)-macSize:], newSum(secretOf(9), file[:prefixSize]).of(1, other[pageSize:pageSize+pageData]))
+	if err := has(other); !errors.Is(err, ErrDamaged) {
+		t.Error("a page that was made up:", err)
+	}
+}
+
+// What a list begins with bears no MAC that holds in a cache, nor the other way round,
+// though both are blocks of the same kind and number under the same key.
+func TestHeadersApart(t *testing.T) {
+	dir, _, _ := small(t)
+	cache, list := filepath.Join(dir, nth(60).String()), filepath.Join(dir, nth(60).String()+idsSuffix)
+	inCache, err := os.ReadFile(cache)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inList, err := os.ReadFile(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put(t, cache, append([]byte(magic), inList[len(magic):]...))
+	if _, err := Open(dir, nth(60), secret, job); !errors.Is(err, errMAC) {
+		t.Error(err)
+	}
+	page := append([]byte(magicIDs), inCache[len(magic):]...)
+	put(t, list, append(page, make([]byte, pageSize)...)[:pageSize])
+	if _, err := OpenIDs(dir, nth(60), secret, job.Key); !errors.Is(err, errMAC) {
+		t.Error(err)
+	}
 }
 
 // sealed wraps payloads as the blocks of a file that has the right MACs: what only
 // who has the key could do.
 func sealed(kinds string, payloads ...[]byte) []byte {
 	b := append([]byte(magic), make([]byte, randomSize)...)
-	s := newSum(secret, b[len(magic):])
+	s := newSum(secret, b)
 	for n, p := range payloads {
 		block := append(binary.BigEndian.AppendUint32([]byte{kinds[n] - '0'}, uint32(len(p))), p...)
 		b = append(append(b, block...), s.of(uint64(n), block)...)

@@ -64,7 +64,7 @@ func TestExample(t *testing.T) {
 	if _, err := f.Write(append([]byte(magic), random...)); err != nil {
 		t.Fatal(err)
 	}
-	w := &Writer{file: f, sum: newSum(cut.Cache(), random), w: wire.NewWriter()}
+	w := &Writer{file: f, sum: newSum(cut.Cache(), append([]byte(magic), random...)), w: wire.NewWriter()}
 	w.start()
 	(&header{job, rec.Time{Sec: 1700000000, Nsec: 5}}).encode(w.w)
 	if err := w.finish(kindHeader); err != nil {

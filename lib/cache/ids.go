@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 	"math"
 	"os"
@@ -21,24 +20,13 @@ import (
 )
 
 // A list is pages of pageSize bytes: the first has the header, each other one
-// idsPerPage ids, zeros if it is the last, and its checksum.
+// idsPerPage ids, zeros behind them, and its MAC.
 const (
 	pageSize   = 4096
-	sumSize    = 4
-	idsPerPage = (pageSize - sumSize) / id.Size
+	pageData   = pageSize - macSize
+	idsPerPage = pageData / id.Size
 	idBytes    = idsPerPage * id.Size
 )
-
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
-// pageSum is the checksum of page n of a file.
-func pageSum(file []byte, n uint64, page []byte) uint32 {
-	var number [8]byte
-	binary.BigEndian.PutUint64(number[:], n)
-	crc := crc32.Update(0, castagnoli, file)
-	crc = crc32.Update(crc, castagnoli, number[:])
-	return crc32.Update(crc, castagnoli, page)
-}
 
 // idsHeader says what a list is of.
 type idsHeader struct {
@@ -93,16 +81,15 @@ func (w *Writer) writeIDs(snapshot, root id.ID, reached *ids.List) (err error) {
 }
 
 func writeIDs(to io.Writer, secret key.Secret, h *idsHeader, reached *ids.List) error {
-	file := make([]byte, randomSize)
-	rand.Read(file) // never fails: crypto/rand
+	prefix := newPrefix(magicIDs)
+	sum := newSum(secret, prefix)
 	b := wire.NewWriter()
 	b.Raw(make([]byte, headSize))
 	h.encode(b)
 	block := b.Bytes()
 	binary.BigEndian.PutUint32(block[1:], uint32(len(block)-headSize))
-	page := make([]byte, 0, pageSize)
-	page = append(append(append(page, magicIDs...), file...), block...)
-	page = append(page, newSum(secret, file).of(0, block)...)
+	page := append(append(make([]byte, 0, pageSize), prefix...), block...)
+	page = append(page, sum.of(0, block)...)
 	out := bufio.NewWriterSize(to, 64<<10)
 	if _, err := out.Write(page[:pageSize]); err != nil { // zeros behind it
 		return err
@@ -111,9 +98,9 @@ func writeIDs(to io.Writer, secret key.Secret, h *idsHeader, reached *ids.List) 
 	page = page[:0]
 	flush := func() error {
 		number++
-		clear(page[len(page) : pageSize-sumSize])
-		page = page[:pageSize-sumSize]
-		page = binary.BigEndian.AppendUint32(page, pageSum(file, number, page))
+		clear(page[len(page):pageData])
+		page = page[:pageData]
+		page = append(page, sum.of(number, page)...)
 		_, err := out.Write(page)
 		page = page[:0]
 		return err
@@ -139,11 +126,17 @@ func writeIDs(to io.Writer, secret key.Secret, h *idsHeader, reached *ids.List) 
 // IDs are the blobs that a snapshot reaches: data and metadata, the snapshot
 // itself not. It may be used by many goroutines.
 type IDs struct {
-	file   file
-	name   string
-	random [randomSize]byte
-	head   idsHeader
-	list   *ids.List
+	file  file
+	name  string
+	head  idsHeader
+	list  *ids.List
+	pages sync.Pool // of *idsPage
+}
+
+// An idsPage is room for a page, and the means to check it.
+type idsPage struct {
+	data [pageSize]byte
+	sum  *sum
 }
 
 // OpenIDs opens the list beside the cache of a snapshot, if it was written under
@@ -171,7 +164,7 @@ func (l *IDs) begin(snapshot id.ID, secret key.Secret, of key.ID, size int64) er
 	if string(page[:len(magicIDs)]) != magicIDs {
 		return l.damaged(0, errors.New("it does not begin as one does"))
 	}
-	copy(l.random[:], page[len(magicIDs):])
+	prefix := page[:prefixSize]
 	rest := page[prefixSize:]
 	n := int64(binary.BigEndian.Uint32(rest[1:]))
 	if n > int64(len(rest)-headSize-macSize) {
@@ -182,7 +175,7 @@ func (l *IDs) begin(snapshot id.ID, secret key.Secret, of key.ID, size int64) er
 	switch {
 	case err == nil && h.key != of:
 		return fmt.Errorf("cache %q: %w: its key is %s", l.name, ErrOther, h.key)
-	case !key.Equal(newSum(secret, l.random[:]).of(0, block), mac):
+	case !key.Equal(newSum(secret, prefix).of(0, block), mac):
 		return l.damaged(0, errMAC)
 	case err != nil:
 		return l.damaged(0, err)
@@ -192,6 +185,7 @@ func (l *IDs) begin(snapshot id.ID, secret key.Secret, of key.ID, size int64) er
 		return l.damaged(0, io.ErrUnexpectedEOF)
 	}
 	l.head = h
+	l.pages.New = func() any { return &idsPage{sum: newSum(secret, prefix)} }
 	return nil
 }
 
@@ -199,22 +193,19 @@ func (l *IDs) damaged(page uint64, err error) error {
 	return fmt.Errorf("cache %q: %w: page %d: %w", l.name, ErrDamaged, page, err)
 }
 
-var idPages = sync.Pool{New: func() any { return new([pageSize]byte) }}
-
 // ReadAt reads ids as if they stood one behind the other.
 func (l *IDs) ReadAt(p []byte, off int64) (n int, err error) {
-	room := idPages.Get().(*[pageSize]byte)
-	defer idPages.Put(room)
+	page := l.pages.Get().(*idsPage)
+	defer l.pages.Put(page)
 	for n < len(p) {
 		number, at := uint64(off/idBytes)+1, off%idBytes
-		if _, err := l.file.ReadAt(room[:], int64(number)*pageSize); err != nil {
+		if _, err := l.file.ReadAt(page.data[:], int64(number)*pageSize); err != nil {
 			return n, l.damaged(number, noEOF(err))
 		}
-		sum := binary.BigEndian.Uint32(room[pageSize-sumSize:])
-		if sum != pageSum(l.random[:], number, room[:pageSize-sumSize]) {
+		if !key.Equal(page.sum.of(number, page.data[:pageData]), page.data[pageData:]) {
 			return n, l.damaged(number, errMAC)
 		}
-		k := copy(p[n:], room[at:idBytes])
+		k := copy(p[n:], page.data[at:idBytes])
 		n += k
 		off += int64(k)
 	}

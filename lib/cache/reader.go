@@ -71,7 +71,7 @@ func (r *Reader) begin(job *Job) error {
 	if string(prefix[:len(magic)]) != magic {
 		return r.damaged(errors.New("it does not begin as one does"))
 	}
-	r.sum = newSum(r.secret, prefix[len(magic):])
+	r.sum = newSum(r.secret, prefix[:])
 	r.off = int64(prefixSize)
 	kind, b, err := r.next()
 	if errors.Is(err, errMAC) && len(b) > 0 {
@@ -226,7 +226,7 @@ func (r *Reader) page() error {
 func (r *Reader) Fork() *Reader {
 	r.shared = true
 	f := *r
-	f.sum = newSum(r.secret, r.sum.file[:])
+	f.sum = newSum(r.secret, r.sum.prefix[:])
 	f.room = nil
 	return &f
 }

@@ -69,10 +69,9 @@ func (w *Writer) begin(h *header) (err error) {
 	if err != nil {
 		return err
 	}
-	prefix := make([]byte, randomSize)
-	rand.Read(prefix) // never fails: crypto/rand
+	prefix := newPrefix(magic)
 	w.sum = newSum(w.secret, prefix)
-	if _, err := w.file.Write(append([]byte(magic), prefix...)); err != nil {
+	if _, err := w.file.Write(prefix); err != nil {
 		return err
 	}
 	w.start()
