@@ -44,7 +44,7 @@ system: all
 randomness: all
 	go run ./randomness
 
-# The same of 1 GiB by dieharder: half an hour, 3 GB below $TMPDIR. See docs/randomness.md.
+# The same of 1 GiB by dieharder: a quarter of an hour, 3 GB below $TMPDIR. See docs/randomness.md.
 dieharder: all
 	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
 	go run ./randomness -size 1100 -extract "$$dir/sealed" && \

@@ -222,6 +222,15 @@ end_run() {
 	done
 }
 
+# restores FILE MASTER: whether a wrapped key says, in the lines for people above BEGIN,
+# that it is one of this master's with which a backup can be restored. It is a hint:
+# nothing vouches for these lines.
+restores() {
+	sed '/^-----BEGIN /,$d' "$1" >"$work/lines"
+	grep -q '^Preserve \(master\|read\) key, wrapped in a passphrase$' "$work/lines" &&
+		grep -q -x -F -e "key id  $2" "$work/lines"
+}
+
 # remind N…: tell the user, once a day, if no copy of the key is known that would be left
 # if this machine were lost.
 remind() {
@@ -236,7 +245,7 @@ remind() {
 		ask "$work/answer" --keys || continue
 		grep -x '[A-Za-z0-9_-][A-Za-z0-9._-]\{0,63\}' "$work/answer" >"$work/names" || :
 		while read -r wrapped <&5; do
-			if ask "$work/answer" --key "$wrapped" && grep -q -F -e "$master" "$work/answer"; then return; fi
+			if ask "$work/answer" --key "$wrapped" && restores "$work/answer" "$master"; then return; fi
 		done 5<"$work/names"
 	done
 	say "no copy of key $master is known that would survive this machine: see pv-key -h, wrap and paper; if there is one, echo $master >>$(quote "$noted")"

@@ -33,6 +33,9 @@ func wrap(env *tool.Env, path string, d time.Duration, mib, fd int) error {
 	if err != nil {
 		return err
 	}
+	if kind := k.Kind(); kind != key.Master && kind != key.Read {
+		env.Say("a %s key restores nothing: for the day when all is lost, wrap the master key or a read key", kind)
+	}
 	phrase, err := newPhrase(env, fd)
 	if err != nil {
 		return err

@@ -2,12 +2,14 @@ package unpack
 
 import (
 	"bufio"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -57,8 +59,11 @@ func snapshots(env *tool.Env, o options, in *rec.Reader) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintln(env.Stdout, i)
-		return err
+		if !o.list.long {
+			_, err = fmt.Fprintln(env.Stdout, i)
+			return err
+		}
+		return writePicked(env.Stdout, list, i, o.trust.allow)
 	}
 	out := bufio.NewWriter(env.Stdout)
 	if o.list.long {
@@ -184,6 +189,32 @@ func pick(list []found, name, why string, allow bool) (i id.ID, passed []found, 
 		return byLabel[len(byLabel)-1], passed, nil // the list is in order of arrival
 	}
 	return i, passed, none(list, fmt.Sprintf("%q", name), why)
+}
+
+// writePicked prints what was picked, and behind it what else might have been meant: the
+// newest snapshot of each other writer, host and label, and that of the picked one's own if
+// it is newer. In columns with tabs between: id, time, writer, host, label; "-" stands for
+// what there is not.
+func writePicked(out io.Writer, list []found, picked id.ID, allow bool) error {
+	type job struct{ key, host, label string }
+	jobOf := func(f found) job { return job{string(f.snap.WriterKey), f.snap.Host, f.snap.Label} }
+	line := func(f found) string {
+		return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\n", f.stored.ID, f.snap.Time.Std().Local().Format(time.DateTime),
+			tool.Mask(f.snap.WriterName), tool.Mask(cmp.Or(f.snap.Host, "-")), tool.Mask(cmp.Or(f.snap.Label, "-")))
+	}
+	first, rest, seen := fmt.Sprintf("%s\t-\t-\t-\t-\n", picked), "", map[job]bool{}
+	for _, f := range slices.Backward(list) { // the newest first
+		switch {
+		case f.snap == nil || f.snap.Partial:
+		case f.stored.ID == picked:
+			first, seen[jobOf(f)] = line(f), true
+		case !seen[jobOf(f)] && (f.revoked == "" || allow):
+			seen[jobOf(f)] = true
+			rest += line(f)
+		}
+	}
+	_, err := io.WriteString(out, first+rest)
+	return err
 }
 
 // passedOver says which snapshots a label or "latest" would have meant, had their

@@ -42,6 +42,8 @@ each snapshot.
   -l             lists for people: long, in columns
   --pick NAME    print only the id of the snapshot that NAME means: "latest", a
                  label (the newest of that label), an id or the beginning of one
+                 (with -l also its time, writer, host and label, and behind it
+                 those of the newest of each other writer, host and label)
   -v, -q         say more, say only errors and warnings
 
   --from CMD           read nothing, but ask CMD, run by sh, for what is needed and

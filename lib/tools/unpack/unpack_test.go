@@ -300,6 +300,25 @@ func TestPick(t *testing.T) {
 			t.Errorf("%s: %d %q %s", name, status, out, stderr)
 		}
 	}
+	for _, name := range []string{"latest", ids[2][:8]} {
+		out, stderr, status := run(list, "-k", keyFile("list"), "--snapshots", "--pick", name, "-l")
+		lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+		got := map[string]int{}
+		for _, l := range lines {
+			columns := strings.Split(l, "\t")
+			if len(columns) != 5 {
+				t.Fatalf("%q", l)
+			}
+			got[columns[0]]++
+		}
+		want := map[string]string{"latest": ids[0]}[name]
+		if want == "" {
+			want = ids[2]
+		}
+		if status != 0 || !strings.HasPrefix(out, want+"\t") || len(got) != len(lines) || got[ids[0]] != 1 || got[ids[3]] != 1 {
+			t.Errorf("%s -l: %d %s%s", name, status, out, stderr)
+		}
+	}
 	for _, name := range []string{"nothing", "", ids[2][:3], strings.Repeat("0", 64)} {
 		if out, _, status := run(list, "-k", keyFile("list"), "--snapshots", "--pick", name); name != "" && (status != 1 || out != "") {
 			t.Errorf("%q: %d %q", name, status, out)
