@@ -3,6 +3,7 @@ package tree
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -26,6 +27,13 @@ func TestFileSystem(t *testing.T) {
 	var st unix.Statfs_t
 	must(t, unix.Statfs(dir, &st))
 	want := fileSystem(uint32(st.Type))
+	if st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+		must(t, err)
+		want, err = ask(fd, 0)
+		must(t, err)
+		must(t, unix.Close(fd))
+	}
 	for _, path := range []string{"", "f", "l"} {
 		if got := s.FileSystem(find(es, path)); got != want {
 			t.Errorf("%q: %+v, want %+v", path, got, want)
@@ -42,7 +50,7 @@ func TestFileSystem(t *testing.T) {
 	}
 	// Where the answer would be a guess it is the most careful one, and nobody
 	// remembers it.
-	careful := FileSystem{Inodes: true, Network: true}
+	careful := FileSystem{Name: "a file system that cannot be asked", Inodes: true, Network: true}
 	other := e
 	other.Dev++
 	gone := e
@@ -73,23 +81,70 @@ func TestFileSystem(t *testing.T) {
 }
 
 func TestFileSystems(t *testing.T) {
-	for name, c := range map[string]struct {
-		magic uint32
-		want  FileSystem
+	for _, c := range []struct {
+		name    string
+		magic   uint32
+		inodes  bool
+		network bool
+		times   bool
 	}{
-		"ext4":  {unix.EXT4_SUPER_MAGIC, FileSystem{Inodes: true}},
-		"btrfs": {unix.BTRFS_SUPER_MAGIC, FileSystem{Inodes: true}},
-		"xfs":   {unix.XFS_SUPER_MAGIC, FileSystem{Inodes: true}},
-		"tmpfs": {unix.TMPFS_MAGIC, FileSystem{Inodes: true}},
-		"vfat":  {unix.MSDOS_SUPER_MAGIC, FileSystem{}},
-		"exfat": {unix.EXFAT_SUPER_MAGIC, FileSystem{}},
-		"fuse":  {unix.FUSE_SUPER_MAGIC, FileSystem{Network: true}},
-		"cifs":  {unix.CIFS_SUPER_MAGIC, FileSystem{Network: true}},
-		"smb":   {unix.SMB2_SUPER_MAGIC, FileSystem{Network: true}},
-		"nfs":   {unix.NFS_SUPER_MAGIC, FileSystem{Inodes: true, Network: true}},
+		{"ext4", unix.EXT4_SUPER_MAGIC, true, false, true},
+		{"btrfs", unix.BTRFS_SUPER_MAGIC, true, false, true},
+		{"xfs", unix.XFS_SUPER_MAGIC, true, false, true},
+		{"tmpfs", unix.TMPFS_MAGIC, true, false, true},
+		{"f2fs", unix.F2FS_SUPER_MAGIC, true, false, true},
+		{"zfs", 0x2fc12fc1, true, false, true},
+		{"bcachefs", 0xca451a4e, true, false, true},
+		{"vfat", unix.MSDOS_SUPER_MAGIC, false, false, false},
+		{"exfat", unix.EXFAT_SUPER_MAGIC, false, false, false},
+		{"FUSE", unix.FUSE_SUPER_MAGIC, false, true, false},
+		{"9p", unix.V9FS_MAGIC, false, true, false},
+		{"vboxsf", 0x786f4256, false, true, false},
+		{"vmhgfs", 0xbacbacbc, false, true, false},
+		{"cifs", unix.CIFS_SUPER_MAGIC, false, true, true},
+		{"smb2", unix.SMB2_SUPER_MAGIC, false, true, true},
+		{"nfs", unix.NFS_SUPER_MAGIC, true, true, true},
+		{"ceph", unix.CEPH_SUPER_MAGIC, true, true, true},
+		{"squashfs", 0x73717368, true, false, false},
+		{"iso9660", 0x9660, true, false, false},
+		{"erofs", 0xe0f5e1e2, true, false, false},
+		{"cramfs", 0x28cd3d45, true, false, false},
+		{"romfs", 0x7275, true, false, false},
+		{"udf", 0x15013346, true, false, false},
+		{"overlayfs", 0x794c7630, true, false, false}, // until its layers are asked
+		{"a file system of type 0x1234", 0x1234, true, false, false},
 	} {
-		if got := fileSystem(c.magic); got != c.want {
-			t.Errorf("%s: %+v, want %+v", name, got, c.want)
+		want := FileSystem{c.name, c.inodes, c.network, c.times}
+		if got := fileSystem(c.magic); got != want {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+}
+
+func TestLayers(t *testing.T) {
+	const mounts = `21 1 8:1 / / rw - ext4 /dev/sda1 rw
+30 21 0:50 / /a rw,relatime shared:1 - overlay overlay rw,lowerdir=/l1:/l\0402,upperdir=/u,workdir=/w
+31 21 0:51 / /b rw - overlay none rw,lowerdir=/x\134:y:/z\134,z::/data
+32 21 0:52 / /c ro - overlay none ro,lowerdir+=/p:q,lowerdir+=/r,datadir+=/s
+33 21 0:53 / /d ro - overlay none ro
+`
+	for id, want := range map[string][]string{
+		"30": {"/l1", "/l 2"}, "31": {"/x:y", "/z,z", "/data"}, "32": {"/p:q", "/r", "/s"}, "33": nil, "21": nil, "": nil, "99": nil,
+	} {
+		if got := layers(mounts, id); !slices.Equal(got, want) {
+			t.Errorf("%q: %q, want %q", id, got, want)
+		}
+	}
+	if id := mountID("pos:\t0\nflags:\t012\nmnt_id:\t30\nino:\t5\n"); id != "30" {
+		t.Errorf("mount %q", id)
+	}
+	if id := mountID("pos:\t0\n"); id != "" {
+		t.Errorf("mount %q", id)
+	}
+	dir := tmp(t)
+	for _, layered := range []string{"l", filepath.Join(dir, "absent"), dir} { // relative, gone, empty
+		if layer(layered, 1) {
+			t.Errorf("%s: a layer with change times", layered)
 		}
 	}
 }

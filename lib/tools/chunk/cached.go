@@ -20,6 +20,8 @@ type caches struct {
 	system func(*rec.Entry) tree.FileSystem
 	list   []*shelf
 	base   []id.ID // their snapshots, in the order of the command line
+	// Devices of which it was said that their files are read again.
+	timeless map[uint64]bool
 }
 
 // A shelf is one cache.
@@ -45,7 +47,7 @@ func (c *caches) vouch(e *rec.Entry) (more *shelf, ok bool, err error) {
 			i--
 			continue
 		}
-		if k == nil || !c.trust.same(e, k, s.near, s.far, c.system) {
+		if k == nil || !c.trust.same(e, k, s.near, s.far, c.on) {
 			continue
 		}
 		ok, err := c.complete(s, k)
@@ -58,6 +60,19 @@ func (c *caches) vouch(e *rec.Entry) (more *shelf, ok bool, err error) {
 		}
 	}
 	return nil, false, nil
+}
+
+// on is system, and says once of each device why its files are read again.
+func (c *caches) on(e *rec.Entry) tree.FileSystem {
+	what := c.system(e)
+	if !what.ChangeTimes && !c.trust.ignoreCTime && !c.timeless[e.Dev] {
+		if c.timeless == nil {
+			c.timeless = map[uint64]bool{}
+		}
+		c.timeless[e.Dev] = true
+		c.env.Notice("files on the file system of %s are read again in each run: %s does not keep change times of its own; --ignore-ctime trusts size and mtime", rec.Quote(e.Path), what.Name)
+	}
+	return what
 }
 
 // drop goes on without a cache that turned out to be damaged.

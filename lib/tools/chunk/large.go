@@ -308,8 +308,11 @@ func (o *opened) judge(f *file, w *flow, mayAgain bool) (again bool) {
 			verdict = changed
 		}
 	}
-	if verdict == changed && err == nil && mayAgain && f.reads < tries && after.Size <= againSize && o.again(f) {
+	if (verdict == changed || verdict == touched) && err == nil && mayAgain && f.reads < tries && after.Size <= againSize && o.again(f) {
 		return true
+	}
+	if verdict == touched {
+		verdict = untouched(o.file, w.marks)
 	}
 	f.judge(verdict)
 	return false

@@ -277,10 +277,12 @@ func (f *file) small(o *tree.File, st *tree.Stat) (large bool) {
 		f.entry.Size = uint64(n)
 		last := f.reads >= tries || f.after.Size > bounds.SmallFile
 		switch {
-		case verdict == changed && uint64(n) == f.after.Size && f.marks == before && f.dense():
+		case (verdict == changed || verdict == touched) && uint64(n) == f.after.Size && f.marks == before && f.dense():
 			verdict = same // whatever changed, it read the same twice
 		case verdict == grown && last && !stand(o, f.marks):
 			verdict = changed
+		case verdict == touched && last:
+			verdict = untouched(o, f.marks)
 		}
 		if verdict == same || verdict == grown && last || f.reads >= tries {
 			f.judge(verdict)
@@ -298,6 +300,14 @@ func (f *file) small(o *tree.File, st *tree.Stat) (large bool) {
 		}
 		f.grab(int64(st.Size))
 	}
+}
+
+// untouched judges a touched file that is not read again by what marks say of it.
+func untouched(o *tree.File, marks [2]mark) verdict {
+	if stand(o, marks) {
+		return same
+	}
+	return changed
 }
 
 // mark marks what was read of a small file: all of it, unless there are holes.
@@ -367,6 +377,9 @@ type verdict int
 const (
 	same verdict = iota
 	grown
+	// touched: names, owners or modes have changed. That moves ctime, too, and so
+	// may hide that the content has changed and mtime was set back.
+	touched
 	changed
 )
 
@@ -381,8 +394,7 @@ func compare(before, after tree.Stat, n int64) verdict {
 	case after.Size > before.Size:
 		return grown
 	case before.MTime == after.MTime && (before.Mode != after.Mode || before.UID != after.UID || before.GID != after.GID || before.Links != after.Links):
-		// Only names, owners or modes have changed: that moves ctime, too.
-		return same
+		return touched
 	}
 	return changed
 }

@@ -68,11 +68,11 @@ func (t *trust) same(e, k *rec.Entry, near, far rec.Time, system func(*rec.Entry
 	switch {
 	case !before(changed, near):
 		return false
-	case inode && before(changed, far):
+	case inode && before(changed, far) && t.ignoreCTime:
 		return true
 	}
 	on := system(e)
-	return (inode || !on.Inodes) && (!on.Network || before(changed, far))
+	return (inode || !on.Inodes) && (!on.Network || before(changed, far)) && (on.ChangeTimes || t.ignoreCTime)
 }
 
 // distrusts reports whether an extent lies in a blob that is not to be relied on.

@@ -10,8 +10,9 @@ import (
 )
 
 func TestTrust(t *testing.T) {
-	local, fat := tree.FileSystem{Inodes: true}, tree.FileSystem{}
-	nfs, fuse := tree.FileSystem{Inodes: true, Network: true}, tree.FileSystem{Network: true}
+	local, odd := tree.FileSystem{Inodes: true, ChangeTimes: true}, tree.FileSystem{ChangeTimes: true}
+	nfs, cifs := tree.FileSystem{Inodes: true, Network: true, ChangeTimes: true}, tree.FileSystem{Network: true, ChangeTimes: true}
+	image, fat, fuse := tree.FileSystem{Inodes: true}, tree.FileSystem{}, tree.FileSystem{Network: true}
 	for name, c := range map[string]struct {
 		trust trust
 		on    tree.FileSystem
@@ -29,10 +30,17 @@ func TestTrust(t *testing.T) {
 		"mtime is not":                   {trust: trust{ignoreCTime: true}, on: local, scan: func(e *rec.Entry) { e.MTime.Sec-- }},
 		"inode":                          {on: local, scan: func(e *rec.Entry) { e.Ino++ }},
 		"inode ignored":                  {trust: trust{ignoreInode: true}, on: local, scan: func(e *rec.Entry) { e.Ino++ }, want: true},
-		"inodes that do not last":        {on: fat, scan: func(e *rec.Entry) { e.Ino++ }, want: true},
-		"and time that does not agree":   {on: fat, scan: func(e *rec.Entry) { e.Ino++; e.CTime.Sec++ }},
+		"inodes that do not last":        {on: odd, scan: func(e *rec.Entry) { e.Ino++ }, want: true},
+		"and time that does not agree":   {on: odd, scan: func(e *rec.Entry) { e.Ino++; e.CTime.Sec++ }},
 		"inode on a file server":         {on: nfs, scan: func(e *rec.Entry) { e.Ino++ }},
-		"inodes of FUSE":                 {on: fuse, scan: func(e *rec.Entry) { e.Ino++ }, want: true},
+		"inodes of CIFS":                 {on: cifs, scan: func(e *rec.Entry) { e.Ino++ }, want: true},
+		"no change times of its own":     {on: image},
+		"nor with inodes ignored":        {trust: trust{ignoreInode: true}, on: image},
+		"size and mtime have to do":      {trust: trust{ignoreCTime: true}, on: image, want: true},
+		"no change times of vfat":        {on: fat, scan: func(e *rec.Entry) { e.Ino++ }},
+		"so there":                       {trust: trust{ignoreCTime: true}, on: fat, scan: func(e *rec.Entry) { e.Ino++ }, want: true},
+		"no change times of FUSE":        {on: fuse},
+		"so there, too":                  {trust: trust{ignoreCTime: true}, on: fuse, want: true},
 		"unreadable then":                {on: local, cache: func(k *rec.Entry) { k.Err = "open: permission denied" }},
 		"inconsistent then":              {on: local, cache: func(k *rec.Entry) { k.Inconsistent = true }},
 		"a piece in a tree stream":       {on: local, scan: func(e *rec.Entry) { e.Off = 5 }},
@@ -44,7 +52,7 @@ func TestTrust(t *testing.T) {
 		"margin not kept":                {trust: trust{margin: 100 * time.Second}, on: local},
 		"margin kept by another's":       {trust: trust{margin: 19 * time.Second}, on: nfs, want: true},
 		"margin not kept by another's":   {trust: trust{margin: 20 * time.Second}, on: nfs},
-		"nor by FUSE":                    {trust: trust{margin: 20 * time.Second}, on: fuse, scan: func(e *rec.Entry) { e.Ino++ }},
+		"nor by CIFS":                    {trust: trust{margin: 20 * time.Second}, on: cifs, scan: func(e *rec.Entry) { e.Ino++ }},
 		"changed in the instant":         {on: local, scan: func(e *rec.Entry) { e.CTime.Sec = 1000 }, cache: func(k *rec.Entry) { k.CTime.Sec = 1000 }},
 		"changed after it":               {on: local, scan: func(e *rec.Entry) { e.CTime.Sec = 1001 }, cache: func(k *rec.Entry) { k.CTime.Sec = 1001 }},
 		"a nanosecond before":            {on: local, scan: func(e *rec.Entry) { e.CTime = rec.Time{Sec: 999, Nsec: 999_999_999} }, cache: func(k *rec.Entry) { k.CTime = rec.Time{Sec: 999, Nsec: 999_999_999} }, want: true},

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 	"sync"
@@ -27,14 +28,15 @@ const failed = 1
 
 // A target is one command.
 type target struct {
-	env   *tool.Env
-	out   *lines
-	n     int
-	text  string
-	stall time.Duration
-	cmd   *exec.Cmd
-	stdin io.WriteCloser
-	said  chan struct{} // closed when its stdout has ended
+	env    *tool.Env
+	out    *lines
+	n      int
+	text   string
+	stall  time.Duration
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	stdout *os.File
+	said   chan struct{} // closed when its stdout has ended
 
 	mu     sync.Mutex
 	change *sync.Cond
@@ -61,13 +63,20 @@ func start(env *tool.Env, out *lines, n int, text string, stall time.Duration) (
 	if t.stdin, err = t.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
-	stdout, err := t.cmd.StdoutPipe()
+	// Not StdoutPipe: whoever it left behind may hold its stdout for ever, and
+	// Wait would cut off what it said last.
+	stdout, w, err := os.Pipe()
 	if err != nil {
 		return nil, err
 	}
-	if err := t.cmd.Start(); err != nil {
+	t.cmd.Stdout = w
+	err = t.cmd.Start()
+	_ = w.Close() // the command has its own
+	if err != nil {
+		_ = stdout.Close()
 		return nil, err
 	}
+	t.stdout = stdout
 	go t.write()
 	go t.listen(stdout)
 	return t, nil
@@ -195,10 +204,13 @@ func (t *target) wait() int {
 		t.giveUp(fmt.Sprintf("has not ended for %v since it got everything", t.stall))
 		t.mu.Unlock()
 	})
-	<-t.said
 	err := t.cmd.Wait()
 	t.ended.Store(true)
 	timer.Stop()
+	// What it said is in the pipe. Who still holds that is not waited for.
+	_ = t.stdout.SetReadDeadline(time.Now().Add(grace))
+	<-t.said
+	_ = t.stdout.Close()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	status := t.cmd.ProcessState.ExitCode()

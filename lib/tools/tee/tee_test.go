@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"preserve/lib/rec"
@@ -117,5 +119,26 @@ func TestFailedStream(t *testing.T) {
 	}
 	if status, stdout, stderr := run(t, b.Bytes(), "cat >/dev/null"); status != 1 || stdout != "1 exit 0\n" || stderr != "" {
 		t.Errorf("%d, %q, %q", status, stdout, stderr)
+	}
+}
+
+// What a command leaves behind, with its stdout, is not waited for.
+func TestLeftBehind(t *testing.T) {
+	dir := t.TempDir()
+	cmd := "cat >/dev/null; echo hello; setsid sleep 1000 & echo $! >" + filepath.Join(dir, "pid")
+	status, stdout, stderr := run(t, stream(t, 1000), "--stall", "1m", cmd)
+	if status != 0 || stdout != "1 hello\n1 exit 0\n" || stderr != "" {
+		t.Errorf("%d, %q, %q", status, stdout, stderr)
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "pid"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Errorf("it had ended: %v", err)
 	}
 }
