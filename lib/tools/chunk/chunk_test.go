@@ -389,9 +389,9 @@ func TestCompare(t *testing.T) {
 		want  verdict
 	}{
 		"same":      {at(10, 1, 1), 10, same},
-		"chmod":     {mode, 10, same},
-		"unlinked":  {links, 10, same},
-		"touched":   {at(10, 1, 2), 10, changed}, // written, and its mtime set back
+		"chmod":     {mode, 10, touched}, // and perhaps written, and its mtime set back
+		"unlinked":  {links, 10, touched},
+		"set back":  {at(10, 1, 2), 10, changed}, // written, and its mtime set back
 		"grown":     {at(12, 2, 2), 10, grown},
 		"written":   {at(10, 2, 2), 10, changed},
 		"shorter":   {at(9, 2, 2), 10, changed},

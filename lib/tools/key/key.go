@@ -100,7 +100,9 @@ func Run(env *tool.Env) error {
 		if err := check(fs, words, 0, "k", "time?", "memory?", "passphrase-fd?"); err != nil {
 			return err
 		}
-		return wrap(env, *master, *cost, *memory, *fd)
+		said := false
+		fs.Visit(func(f *flag.Flag) { said = said || f.Name == "time" || f.Name == "memory" })
+		return wrap(env, *master, *cost, *memory, *fd, said)
 	case "unwrap":
 		if err := check(fs, words, 0, "o", "passphrase-fd?"); err != nil {
 			return err

@@ -20,8 +20,9 @@ const fewest = 12
 // askAgain is how often a person may type a passphrase wrong.
 const askAgain = 3
 
-// wrap writes a wrapped key to stdout.
-func wrap(env *tool.Env, path string, d time.Duration, mib, fd int) error {
+// wrap writes a wrapped key to stdout. With said, time or memory are the user's words, and
+// he may have little work, too.
+func wrap(env *tool.Env, path string, d time.Duration, mib, fd int, said bool) error {
 	switch {
 	case d <= 0:
 		return tool.Usagef("--time takes a time like 3s, 10m, 1h")
@@ -45,6 +46,9 @@ func wrap(env *tool.Env, path string, d time.Duration, mib, fd int) error {
 		return err
 	}
 	cost = cost.For(d, pass)
+	if !said {
+		cost.Time = max(cost.Time, key.LeastPasses)
+	}
 	env.Notice("%s", expect(cost, pass))
 	b, err := k.Wrap(phrase, cost, time.Now())
 	if err != nil {
@@ -126,15 +130,27 @@ func unwrap(env *tool.Env, out string, fd int) error {
 	return save(env, k, out)
 }
 
-// longWork is from how many passes on a person is told how long it takes.
-const longWork = 32
+// A person is told how long opening takes if it is longer than this, and even with -q
+// if it is far longer: a wrapped key may come from a store that wants to hold him up.
+const (
+	longWork    = 2 * time.Second
+	endlessWork = time.Minute
+	// measured is how much memory is measured, in KiB; the rest is reckoned from it.
+	measured = 64 << 10
+)
 
 func open(env *tool.Env, w *key.Wrapped, fd int) (*key.Key, error) {
-	if w.Time >= longWork {
-		pass, err := w.Pass()
-		if err != nil {
-			return nil, err
-		}
+	small := w.Cost
+	small.Memory = min(small.Memory, measured)
+	pass, err := small.Pass()
+	if err != nil {
+		return nil, err
+	}
+	pass = pass * time.Duration(w.Memory) / time.Duration(small.Memory)
+	switch all := pass * time.Duration(w.Time); {
+	case all > endlessWork:
+		env.Say("%s", expect(w.Cost, pass))
+	case all > longWork:
 		env.Notice("%s", expect(w.Cost, pass))
 	}
 	if fd >= 0 {
