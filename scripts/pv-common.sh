@@ -219,9 +219,10 @@ verdict() {
 	return 1
 }
 
-# ids: the lines that are nothing but an id. A login script over there may print more.
+# ids: the lines that are nothing but an id. A login script over there may print more, and
+# a file may be damaged: grep must not take either for binary.
 ids() {
-	grep -x '[0-9a-f]\{64\}' || :
+	LC_ALL=C tr -c '0-9a-f\n' '?' | { grep -x '[0-9a-f]\{64\}' || [ $? -eq 1 ]; }
 }
 
 # ask FILE ARGUMENT…: what pv-get answers about the repository, in FILE. Returns its

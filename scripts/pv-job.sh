@@ -47,7 +47,15 @@ mark_job() {
 		if [ ! -e "$job/CACHEDIR.PRESERVE" ]; then
 			echo 'Signature: 8a477f597d28d172789f06886806bc55' >"$job/CACHEDIR.TAG" && : >"$job/CACHEDIR.PRESERVE" || exit
 		fi
-		describe "$@" | tr '\000' '\n' >"$job/job.$$" && mv -f -- "$job/job.$$" "$job/job"
+		# What a run that was killed, or had no room, has left half done.
+		for left in "$job"/job.* "$job"/order.* "$job"/at-*.*; do
+			case ${left##*.} in '' | *[!0-9]*) continue ;; esac
+			kill -0 "${left##*.}" 2>/dev/null || rm -f -- "$left"
+		done
+		if ! { describe "$@" | tr '\000' '\n' >"$job/job.$$" && mv -f -- "$job/job.$$" "$job/job"; }; then
+			rm -f -- "$job/job.$$"
+			exit 1
+		fi
 	)
 }
 
@@ -90,14 +98,23 @@ remember() {
 	append "$job/order" "$2"
 }
 
+# listed FILE: the ids in a list, none if there is no such list. What a power cut or a bad
+# disk has made of the rest is left out.
+listed() {
+	[ ! -r "$1" ] || ids <"$1"
+}
+
 # append FILE ID: put an id at the end of a list, or move it there. If that cannot be
 # done, the next run knows less.
 append() {
-	{
-		if { grep -v -x "$2" "$1" || :; } | tail -n "$((remembered - 1))" >"$1.$$" && echo "$2" >>"$1.$$"; then
-			mv -f -- "$1.$$" "$1" || :
-		fi
-	} 2>/dev/null
+	(
+		umask 077
+		listed "$1" | { grep -v -x "$2" || :; } | tail -n "$((remembered - 1))" >"$1.$$" && echo "$2" >>"$1.$$" || exit
+		# Else a power cut may leave the new name with nothing in it. Where sync takes no
+		# file, it does more than is needed, or nothing.
+		sync "$1.$$" || :
+		mv -f -- "$1.$$" "$1"
+	) 2>/dev/null || rm -f -- "$1.$$"
 }
 
 # cached: the ids of all caches, the newest last. Those that are in no list are of runs
@@ -105,32 +122,34 @@ append() {
 cached() {
 	[ -n "$job" ] || return 0
 	(cd -- "$job" && ls -rt) | ids >"$work/files"
-	if [ -e "$job/order" ]; then
-		grep -x -F -f "$work/files" "$job/order" || :
-		grep -v -x -F -f "$job/order" "$work/files" || :
-	else
-		cat "$work/files"
-	fi
+	listed "$job/order" >"$work/order"
+	grep -x -F -f "$work/files" "$work/order" || :
+	grep -v -x -F -f "$work/order" "$work/files" || :
 }
 
 # look N: ask the Nth target which of the snapshots it has that are cached or
 # remembered; they go to $work/has.N. If it cannot be used, or is not what it was in the
-# last run, say so and return 1.
+# last run, say so and return 1. What is remembered is read once, to $work/took.N:
+# another run of the job may add to it before the answer comes.
 look() {
 	: >"$work/has.$1"
 	[ -n "$job" ] || return 0
 	target "$1"
 	memory
+	listed "$memory" >"$work/took.$1"
+	if [ -s "$memory" ] && [ ! -s "$work/took.$1" ]; then
+		say "$memory is damaged: whether $repo is the repository of the last run is not known"
+	fi
 	{
 		cached
-		cat "$memory" 2>/dev/null || :
+		cat "$work/took.$1"
 	} | sort -u >"$work/asked"
 	[ -s "$work/asked" ] || return 0
 	status=0
 	ask "$work/answer" --has "$(paste -s -d , "$work/asked")" || status=$?
 	if [ "$status" -eq 1 ] && refused; then
 		# It takes snapshots and says nothing: pv-put will notice.
-		[ ! -e "$memory" ] || cp "$memory" "$work/has.$1"
+		cp "$work/took.$1" "$work/has.$1"
 		return 0
 	fi
 	if [ "$status" -eq 1 ] && absent; then
@@ -145,13 +164,13 @@ look() {
 
 # same N: whether a target is the repository of the last run.
 same() {
-	[ -s "$memory" ] || return 0
-	if ! grep -q -x -F -f "$memory" "$work/has.$1"; then
+	[ -s "$work/took.$1" ] || return 0
+	if ! grep -q -x -F -f "$work/took.$1" "$work/has.$1"; then
 		say "$repo: not the repository of the last run: none of its snapshots is there. Not mounted?"
 		say "hint: if it is to begin anew, remove $job"
 		return 1
 	fi
-	newest=$(tail -n 1 "$memory")
+	newest=$(tail -n 1 "$work/took.$1")
 	grep -q -x "$newest" "$work/has.$1" ||
 		say "$repo: snapshot $newest of the last run is gone, and an older one is there: somebody removed it, or this is an old state of the repository"
 }
