@@ -186,6 +186,37 @@ func TestSuiteIsTheProcessors(t *testing.T) {
 	}
 }
 
+// Secrets of a session and nonces are drawn whole: of many draws no byte is always the
+// same, and no two are always alike.
+func TestDrawnWhole(t *testing.T) {
+	w := sealer(t, master(t))
+	for what, draw := range map[string]func() []byte{
+		"s.meta": func() []byte { return newSession(suiteAES).meta.Bytes() },
+		"s.data": func() []byte { return newSession(suiteAES).data.Bytes() },
+		"a nonce": func() []byte {
+			b, err := w.Seal(nil, 0, id.ID{}, nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b[:nonceSize]
+		},
+	} {
+		columns := make([]string, len(draw()))
+		for range 16 {
+			for i, c := range draw() {
+				columns[i] += string([]byte{c})
+			}
+		}
+		seen := map[string]bool{}
+		for i, c := range columns {
+			if seen[c] || strings.Count(c, c[:1]) == len(c) {
+				t.Errorf("%s: byte %d is not drawn by itself", what, i)
+			}
+			seen[c] = true
+		}
+	}
+}
+
 func TestUnknownSuite(t *testing.T) {
 	if _, err := suite(3).aead(make([]byte, 32)); !errors.Is(err, ErrSession) {
 		t.Errorf("suite 3: %v", err)
