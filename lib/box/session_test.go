@@ -1,9 +1,15 @@
 package box
 
 import (
+	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
+
+	"golang.org/x/sys/cpu"
 
 	"preserve/lib/id"
 	"preserve/lib/key"
@@ -105,6 +111,108 @@ func TestSnapshots(t *testing.T) {
 			if !errors.Is(err, ErrCert) {
 				t.Errorf("%s: %v, want ErrCert", what, err)
 			}
+		}
+	}
+}
+
+// A name that no writer may have is refused also if the root itself certified it, and
+// the snapshot is signed as it should be.
+func TestNamesThatRootCertified(t *testing.T) {
+	m := make([]byte, key.SecretSize) // that of master
+	for i := range m {
+		m[i] = byte(i)
+	}
+	seed, err := hkdf.Key(sha256.New, m, nil, "preserve/v1/sign root", ed25519.SeedSize)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := ed25519.NewKeyFromSeed(seed)
+	writer := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	pk := writer.Public().(ed25519.PublicKey)
+	i := id.ID(noise(id.Size))
+	sig := ed25519.Sign(writer, signed(i))
+	o := opener(t, derived(t, key.List, ""))
+	verify := func(name string) error {
+		return o.VerifySnapshot(i, sig, pk, name, ed25519.Sign(root, key.Certified(pk, name)))
+	}
+	for _, name := range []string{"a", "laptop", "0.9_z-", strings.Repeat("x", 32)} {
+		if err := verify(name); err != nil {
+			t.Errorf("a writer %q: %v", name, err)
+		}
+	}
+	for _, name := range []string{
+		"", strings.Repeat("x", 33), strings.Repeat("x", 1<<12), "Laptop", "a b", "a\n", "a\x00", "a/b", "\x1b[2J", "grün", "\xff",
+	} {
+		if err := verify(name); !errors.Is(err, ErrCert) {
+			t.Errorf("a writer %.40q: %v, want ErrCert", name, err)
+		}
+	}
+}
+
+// AES is the suite of a new session where the processor has all that makes it fast and
+// its time independent of the key, and nowhere else.
+func TestSuiteIsTheProcessors(t *testing.T) {
+	x86, arm, s390x := cpu.X86, cpu.ARM64, cpu.S390X
+	defer func() { cpu.X86, cpu.ARM64, cpu.S390X = x86, arm, s390x }()
+	want := func(what string, su suite) {
+		t.Helper()
+		if got := suite(sealer(t, master(t)).Session()[suiteAt]); got != su || bestSuite() != su {
+			t.Errorf("%s: suite %d, then %d; want %d", what, got, bestSuite(), su)
+		}
+	}
+	needs := map[string][]*bool{
+		"x86":   {&cpu.X86.HasAES, &cpu.X86.HasPCLMULQDQ, &cpu.X86.HasSSE41, &cpu.X86.HasSSSE3},
+		"arm64": {&cpu.ARM64.HasAES, &cpu.ARM64.HasPMULL},
+		"s390x": {&cpu.S390X.HasAES, &cpu.S390X.HasAESCTR, &cpu.S390X.HasGHASH},
+	}
+	set := func(all []*bool, has bool) {
+		for _, p := range all {
+			*p = has
+		}
+	}
+	for _, all := range needs {
+		set(all, false)
+	}
+	want("a processor without any", suiteChaCha)
+	for name, all := range needs {
+		set(all, true)
+		want(name+" with AES", suiteAES)
+		for n, p := range all {
+			*p = false
+			want(name+" without "+[]string{"the first", "the second", "the third", "the fourth"}[n], suiteChaCha)
+			*p = true
+		}
+		set(all, false)
+	}
+}
+
+// Secrets of a session and nonces are drawn whole: of many draws no byte is always the
+// same, and no two are always alike.
+func TestDrawnWhole(t *testing.T) {
+	w := sealer(t, master(t))
+	for what, draw := range map[string]func() []byte{
+		"s.meta": func() []byte { return newSession(suiteAES).meta.Bytes() },
+		"s.data": func() []byte { return newSession(suiteAES).data.Bytes() },
+		"a nonce": func() []byte {
+			b, err := w.Seal(nil, 0, id.ID{}, nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return b[:nonceSize]
+		},
+	} {
+		columns := make([]string, len(draw()))
+		for range 16 {
+			for i, c := range draw() {
+				columns[i] += string([]byte{c})
+			}
+		}
+		seen := map[string]bool{}
+		for i, c := range columns {
+			if seen[c] || strings.Count(c, c[:1]) == len(c) {
+				t.Errorf("%s: byte %d is not drawn by itself", what, i)
+			}
+			seen[c] = true
 		}
 	}
 }

@@ -212,7 +212,10 @@ func Load(path string) (k *Key, warning string, err error) {
 // Save writes k's key file to path, readable by its owner only, and returns when
 // it is durable and, read back, the same. It never replaces anything: ErrExists.
 // After another error there is no file, or one that must not be used.
-func (k *Key) Save(path string) error {
+func (k *Key) Save(path string) error { return k.save(path, os.ReadFile) }
+
+// save is Save; readFile reads back what was written.
+func (k *Key) save(path string, readFile func(string) ([]byte, error)) error {
 	data := k.Marshal(time.Now())
 	err := durable.WriteFile(path, data, 0o600)
 	if errors.Is(err, fs.ErrExist) {
@@ -221,7 +224,7 @@ func (k *Key) Save(path string) error {
 	if err != nil {
 		return fmt.Errorf("write key file %q: %w", path, cause(err))
 	}
-	got, err := os.ReadFile(path)
+	got, err := readFile(path)
 	if err != nil {
 		return fmt.Errorf("read back key file %q: %w", path, cause(err))
 	}

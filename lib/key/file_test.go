@@ -199,6 +199,37 @@ func TestEveryByteCounts(t *testing.T) {
 	}
 }
 
+// What a disk gives back is compared with what was written, all of it.
+func TestSaveReadsBack(t *testing.T) {
+	k := all(t)[Read]
+	for what, spoil := range map[string]func(b []byte) []byte{
+		"another byte":  func(b []byte) []byte { return changed(b, -3, b[len(b)-3]^1) },
+		"the first bit": func(b []byte) []byte { return changed(b, 0, b[0]^0x80) },
+		"cut short":     func(b []byte) []byte { return without(b, 1) },
+		"nothing":       func([]byte) []byte { return nil },
+		"more behind":   func(b []byte) []byte { return append(b, '\n') },
+	} {
+		path := filepath.Join(t.TempDir(), "k")
+		err := k.save(path, func(name string) ([]byte, error) {
+			b, err := os.ReadFile(name)
+			return spoil(b), err
+		})
+		if !errors.Is(err, ErrReadBack) || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s: %v, want ErrReadBack", what, err)
+		}
+	}
+	path := filepath.Join(t.TempDir(), "k")
+	err := k.save(path, func(name string) ([]byte, error) {
+		return nil, &fs.PathError{Op: "read", Path: name, Err: fs.ErrPermission}
+	})
+	if !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("a file that cannot be read back: %v", err)
+	}
+	if err := k.save(filepath.Join(t.TempDir(), "k"), os.ReadFile); err != nil {
+		t.Errorf("as it was written: %v", err)
+	}
+}
+
 func TestSaveLoad(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "k")

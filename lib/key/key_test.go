@@ -186,6 +186,48 @@ func TestPrivileges(t *testing.T) {
 	}
 }
 
+// What is drawn is drawn whole: of many draws no byte is always the same, and no two
+// are always alike. (Whether the source is good, no test says.)
+func TestDrawnWhole(t *testing.T) {
+	m := master(t)
+	for what, draw := range map[string]func() ([]byte, error){
+		"a master key": func() ([]byte, error) {
+			k, err := New()
+			return k.field(fMaster), err
+		},
+		"a writer's seed": func() ([]byte, error) {
+			k, err := m.Derive(Write, "laptop")
+			return k.field(fWriter), err
+		},
+		"a salt": func() ([]byte, error) {
+			file, err := m.Wrap([]byte("x"), cheap, made)
+			if err != nil {
+				return nil, err
+			}
+			w, err := ParseWrapped(file)
+			return w.salt, err
+		},
+	} {
+		var columns [32][]byte
+		for range 16 {
+			b, err := draw()
+			if err != nil || len(b) != len(columns) {
+				t.Fatalf("%s: %d bytes, %v", what, len(b), err)
+			}
+			for i, c := range b {
+				columns[i] = append(columns[i], c)
+			}
+		}
+		seen := map[string]bool{}
+		for i, c := range columns {
+			if seen[string(c)] || bytes.Count(c, c[:1]) == len(c) {
+				t.Errorf("%s: byte %d is not drawn by itself", what, i)
+			}
+			seen[string(c)] = true
+		}
+	}
+}
+
 // A derived key agrees with its master in what both have.
 func TestDerivedAgree(t *testing.T) {
 	keys := all(t)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"preserve/lib/key"
 	"preserve/lib/tool"
@@ -270,6 +271,34 @@ func TestWrapAndUnwrap(t *testing.T) {
 	}
 	if status, _, stderr := withSecret(t, "", "", "wrap", "-k", "m", "--time", "1ms", "--memory", "1"); status != 1 || !strings.Contains(stderr, "passphrase") {
 		t.Errorf("no passphrase: %d, %q", status, stderr)
+	}
+}
+
+// A machine that is slow, or busy while it is measured, makes no cheap guesses: never fewer
+// than three passes over 1 GiB, unless the user asked for another time or memory.
+func TestFewestPasses(t *testing.T) {
+	if key.DefaultMemory != 1<<20 || key.LeastPasses != 3 || work != 3*time.Second {
+		t.Errorf("%d KiB, %d passes, %v", key.DefaultMemory, key.LeastPasses, work)
+	}
+	usual := key.Cost{Memory: key.DefaultMemory, Threads: key.DefaultThreads}
+	for _, c := range []struct {
+		pass time.Duration
+		said bool
+		want uint32
+	}{
+		{time.Hour, false, 3},
+		{time.Hour, true, 1},
+		{2 * time.Second, false, 3},
+		{2 * time.Second, true, 1},
+		{time.Second, false, 3},
+		{time.Second / 2, false, 6},
+		{time.Second / 2, true, 6},
+	} {
+		want := usual
+		want.Time = c.want
+		if got := passes(usual, work, c.pass, c.said); got != want {
+			t.Errorf("a pass of %v, asked for: %v: %+v, want %+v", c.pass, c.said, got, want)
+		}
 	}
 }
 

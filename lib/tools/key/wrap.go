@@ -45,10 +45,7 @@ func wrap(env *tool.Env, path string, d time.Duration, mib, fd int, said bool) e
 	if err != nil {
 		return err
 	}
-	cost = cost.For(d, pass)
-	if !said {
-		cost.Time = max(cost.Time, key.LeastPasses)
-	}
+	cost = passes(cost, d, pass, said)
 	env.Notice("%s", expect(cost, pass))
 	b, err := k.Wrap(phrase, cost, time.Now())
 	if err != nil {
@@ -59,6 +56,16 @@ func wrap(env *tool.Env, path string, d time.Duration, mib, fd int, said bool) e
 	}
 	env.Notice("wrapped %s", k.String())
 	return nil
+}
+
+// passes returns cost with as many passes as take about d, if one takes pass; not fewer
+// than key.LeastPasses, unless the user has said so.
+func passes(cost key.Cost, d, pass time.Duration, said bool) key.Cost {
+	cost = cost.For(d, pass)
+	if !said {
+		cost.Time = max(cost.Time, key.LeastPasses)
+	}
+	return cost
 }
 
 // expect says what a cost means on this machine.
