@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"preserve/lib/key"
+	"preserve/lib/rec"
+	"preserve/lib/tree"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -22,6 +24,7 @@ import (
 //	                with vectors from the master key of docs/format/crypto.md
 //	[root]          this is root, who may make devices and change owners
 //	[xattr]         files can have user attributes here
+//	[changetimes]   the file system here keeps change times of its own
 //	[msgpack]       $PYTHON is a Python with the module msgpack
 //
 // With PV_NO_SKIP=1 a script that cannot run here fails.
@@ -64,6 +67,8 @@ func TestScripts(t *testing.T) {
 				return os.Getuid() == 0, nil
 			case "xattr":
 				return hasXAttrs(bin), nil
+			case "changetimes":
+				return keepsChangeTimes(bin)
 			case "msgpack":
 				return python != "", nil
 			}
@@ -93,6 +98,16 @@ func makeKeys(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 		ts.Check(k.Save(ts.MkAbs(kind.String() + ".key")))
 	}
+}
+
+// keepsChangeTimes reports whether files below dir are trusted to be unchanged.
+func keepsChangeTimes(dir string) (bool, error) {
+	src, err := tree.OpenRoots([]rec.Root{{Dir: dir}})
+	if err != nil {
+		return false, err
+	}
+	defer src.Close()
+	return src.FileSystem(&rec.Entry{Type: rec.Dir}).ChangeTimes, nil
 }
 
 func pythonWithMsgpack() string {
