@@ -355,3 +355,31 @@ func FuzzEntryAtRest(f *testing.F) {
 		}
 	})
 }
+
+// A filter that drops the head is told so, by the type of the record that comes first.
+func TestStreamWithoutHead(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"\x8b\xa1t\xa5entry\xa4path\xc4\x01a", `a record of type "entry" where the head belongs`},
+		{"\xde\x00\x10\xa1t\xa5entry\xa4path\xc4\x01a", `a record of type "entry" where the head belongs`},
+		{"\x87\xa1t\xa3end\xa6status\x00", `a record of type "end" where the head belongs`},
+		{"\x81\xa1t\xaacheckpoint\xa2id", `a record of type "checkpoint" where the head belongs`},
+		{"\x82\xa1t\xa4head\xa4kind\xa4tree\x00\x00", "it begins with the "},
+		{"\x82\xa1t\xbflong\x00\x00\x00\x00\x00\x00\x00\x00\x00", "it begins with the "},
+		{"\x82\xa1t", "it begins with the "},
+		{"\xde\x00", "it begins with the "},
+		{"\x82\xa1t\xa4\xff\xff\xff\xff\x00\x00\x00\x00\x00\x00\x00\x00", "it begins with the "},
+	} {
+		_, err := NewReader(strings.NewReader(c.in), Tree).Head()
+		if !errors.Is(err, ErrNotOurs) && !errors.Is(err, ErrCut) || errors.Is(err, ErrNotOurs) && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("% x: %v, want %q", c.in, err, c.want)
+		}
+	}
+}
+
+func TestRefusedIsAFailure(t *testing.T) {
+	_, err := NewReader(bytes.NewReader(Refused("pv-seal")), Sealed).Head()
+	var told *FailError
+	if !errors.As(err, &told) || told.Tool != "pv-seal" {
+		t.Error(err)
+	}
+}

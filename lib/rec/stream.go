@@ -174,6 +174,8 @@ func (r *Reader) checkMagic() error {
 		return ErrCut
 	case b[0]&0xf0 == 0x80 && (string(b[1:]) == Magic || bytes.HasPrefix(b[1:], []byte(magicFail))):
 		return nil
+	case recordType(b) != "" && recordType(b) != "head":
+		return fmt.Errorf("%w: it begins with a record of type %q where the head belongs (did a filter drop the head?)", ErrNotOurs, recordType(b))
 	case isText(b):
 		// No more than the line: who waits for an answer sends nothing behind it.
 		line, whole := b, false
@@ -183,6 +185,26 @@ func (r *Reader) checkMagic() error {
 		return fmt.Errorf("%w: it begins with the text %q (a login script that prints something, or a wrong command?)", ErrNotOurs, line)
 	}
 	return fmt.Errorf("%w: it begins with the bytes % x", ErrNotOurs, b)
+}
+
+// recordType returns the type of the record that b begins with, and nothing if b does
+// not begin as a record does.
+func recordType(b []byte) string {
+	switch {
+	case len(b) > 3 && b[0] == 0xde: // a map of more than 15 pairs
+		b = b[3:]
+	case len(b) > 1 && b[0]&0xf0 == 0x80:
+		b = b[1:]
+	}
+	b, ok := bytes.CutPrefix(b, []byte("\xa1t"))
+	if !ok || len(b) == 0 || b[0]&0xe0 != 0xa0 || len(b) < 1+int(b[0]&0x1f) {
+		return ""
+	}
+	name := b[1 : 1+b[0]&0x1f]
+	if bytes.ContainsFunc(name, func(c rune) bool { return c < 'a' || c > 'z' }) {
+		return ""
+	}
+	return string(name)
 }
 
 func isText(b []byte) bool {
@@ -472,6 +494,16 @@ func (w *Writer) Pulse(files, bytes uint64) error {
 // Mute keeps texts out of the stream's fail record: they can name files, and
 // the stage behind may belong to somebody else.
 func (w *Writer) Mute() { w.muted = true }
+
+// Refused returns a stream of nothing but a fail record: what a stage sends that refuses
+// its command line. The stage behind it then fails without a further message.
+func Refused(tool string) []byte {
+	w := wire.NewWriter()
+	if err := Append(w, &Fail{Tool: tool, Text: "wrong command line"}); err != nil {
+		return nil // nothing of ours: the name is short
+	}
+	return w.Take()
+}
 
 // Close ends the stream after the stage's work returned err: it flushes what is
 // whole and, if the work failed, sends a fail record in place of the end. It

@@ -44,6 +44,7 @@ var (
 	ErrCollected = errors.New("collected by a newer version of Preserve: upgrade")
 	ErrLocked    = errors.New("locked by a collector")
 	ErrNotEmpty  = errors.New("holds other things: give an empty or a new directory")
+	ErrNoParent  = errors.New("the directory above it does not exist")
 	ErrMissing   = errors.New("missing in the repository")
 	ErrForgotten = errors.New("marked as forgotten")
 	ErrDamaged   = pack.ErrDamaged
@@ -126,6 +127,8 @@ func create(dir string) error {
 	err := os.Mkdir(dir, dirPerm)
 	if err == nil {
 		made = true
+	} else if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("make the repository %q: %w", dir, ErrNoParent)
 	} else if !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make the repository: %w", err)
 	}

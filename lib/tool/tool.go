@@ -103,7 +103,7 @@ func Main(name string, run func(*Env) error) {
 	// A Go program that writes to a closed stdout dies on the spot, even
 	// after a commit. With the signal caught, the write returns EPIPE.
 	quit := make(chan os.Signal, 4)
-	signal.Notify(quit, syscall.SIGPIPE, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	signal.Notify(quit, ends()...)
 	go func() {
 		for s := range quit {
 			if s != syscall.SIGPIPE {
@@ -119,10 +119,22 @@ func Main(name string, run func(*Env) error) {
 	os.Exit(status)
 }
 
+// ends returns the signals that end a run. A hangup or an interrupt that is ignored
+// when the command starts stays ignored: nohup, or a shell's background job, wants
+// it so. The commands that it starts in turn inherit that.
+func ends() []os.Signal {
+	list := []os.Signal{syscall.SIGPIPE, syscall.SIGTERM}
+	for _, s := range []os.Signal{syscall.SIGHUP, syscall.SIGINT} {
+		if !signal.Ignored(s) {
+			list = append(list, s)
+		}
+	}
+	return list
+}
+
 // pollable lets a read from a pipe or socket have a deadline.
 func pollable(f *os.File) io.Reader {
-	st, err := f.Stat()
-	if err != nil || st.Mode()&(os.ModeNamedPipe|os.ModeSocket) == 0 {
+	if !isPipe(f) {
 		return f
 	}
 	Widen(f)
@@ -178,6 +190,22 @@ func (e *Env) Status(err error) int {
 		e.Say("hint: %s", hint.Text)
 	}
 	return 1
+}
+
+// Refuse is deferred by a command that writes a stream to stdout. If err is a wrong
+// command line and stdout a pipe, it writes there what stream returns: the next stage
+// then knows that the cause was told. A file or a terminal gets nothing.
+func (e *Env) Refuse(err *error, stream func(name string) []byte) {
+	var usage *UsageError
+	if f, ok := e.Stdout.(*os.File); ok && errors.As(*err, &usage) && isPipe(f) {
+		_, _ = f.Write(stream(e.Name)) // if nobody reads it nobody is misled
+	}
+}
+
+// isPipe reports whether f is a pipe or a socket.
+func isPipe(f *os.File) bool {
+	st, err := f.Stat()
+	return err == nil && st.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0
 }
 
 // Say prints one line on stderr in one write, control characters masked.

@@ -53,7 +53,8 @@ is cut again.
 `
 
 // Run is pv-chunk.
-func Run(env *tool.Env) error {
+func Run(env *tool.Env) (err error) {
+	defer env.Refuse(&err, rec.Refused)
 	fs := env.Flags()
 	keyFile := fs.String("k", "", "")
 	uncut := fs.Bool("plain", false, "")

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -114,7 +115,10 @@ func parse(env *tool.Env) (*asked, error) {
 }
 
 // Run is the command.
-func Run(env *tool.Env) error {
+func Run(env *tool.Env) (err error) {
+	if !slices.ContainsFunc(env.Args, plain) {
+		defer env.Refuse(&err, rec.Refused)
+	}
 	a, err := parse(env)
 	if err != nil {
 		return err
@@ -145,6 +149,13 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	return runDown(env, a.repo, i, a.meta, o)
+}
+
+// plain reports whether an argument asks for lines of text, or a wrapped key, where the
+// others ask for a stream.
+func plain(arg string) bool {
+	name, _, _ := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+	return arg[:min(1, len(arg))] == "-" && slices.Contains([]string{"ids", "has", "keys", "key"}, name)
 }
 
 func parseID(s string) (id.ID, error) {

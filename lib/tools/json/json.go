@@ -181,6 +181,8 @@ func fromJSON(in io.Reader, out *rec.Writer) error {
 		return rec.ErrCut
 	case lines.err != nil && lines.err != io.EOF:
 		return lines.err // the reader has only seen its input end
+	case errors.Is(err, rec.ErrNotOurs):
+		return fmt.Errorf("line %d: %w", lines.n, err)
 	case err != nil && strings.HasPrefix(err.Error(), r.Pos()+": "):
 		return fmt.Errorf("line %d: %w", lines.n, errors.Unwrap(err))
 	}

@@ -231,7 +231,10 @@ func TestRefuses(t *testing.T) {
 	for _, c := range []struct{ name, in, want string }{
 		{"empty", "", "input is empty"},
 		{"text", "Welcome\n", "line 1: not a record as JSON: byte 1: a line must be an object"},
-		{"no head", end, "not a Preserve stream"},
+		{"no head", end, "line 1: not a Preserve stream: it begins with a record of type \"end\" where the head belongs"},
+		{"no head, but an entry", strings.TrimPrefix(dir(""), head), "line 1: not a Preserve stream: it begins with a record of type \"entry\""},
+		{"no head behind an empty line", "\n" + end, "line 2: not a Preserve stream"},
+		{"pretty", "{\n  \"t\": \"end\"\n}\n", "line 1: not a record as JSON: the object goes on in the next line"},
 		{"two values", head + "{} {}\n", "line 2: not a record as JSON: byte 4: text behind the object"},
 		{"comma", head + `{"t":"cut",}` + "\n", "line 2"},
 		{"surrogate", dir(`,"x-a":"\ud800"`), "surrogate"},

@@ -75,6 +75,9 @@ func (l *lines) next() ([]byte, error) {
 	if len(bytes.TrimSpace(l.line)) == 0 {
 		return nil, err
 	}
+	if string(bytes.TrimSpace(l.line)) == "{" && err == nil {
+		return nil, fmt.Errorf("line %d: %w: the object goes on in the next line, and must be one line (jq -c writes it so)", l.n, errJSON)
+	}
 	raw, perr := l.p.record(l.line)
 	if perr != nil && err == io.EOF && l.line[0] == '{' {
 		return nil, io.ErrUnexpectedEOF

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"strings"
 	"time"
 	"unicode"
@@ -108,11 +109,20 @@ func Run(env *tool.Env) error {
 // open opens the repository, or makes it if the stream rests on nothing.
 func open(dir string, h *rec.Head, o store.Options) (*store.Repo, error) {
 	if len(h.Base) == 0 {
-		return store.Create(dir, o)
+		return create(dir, o)
 	}
 	r, err := store.Open(dir, o)
 	if errors.Is(err, store.ErrNone) {
 		err = &tool.Hint{Err: fmt.Errorf("the stream rests on an earlier snapshot, but %w", err), Text: "not the repository of the last run, or not mounted?"}
+	}
+	return r, err
+}
+
+// create is store.Create, and says what may be wrong about the place.
+func create(dir string, o store.Options) (*store.Repo, error) {
+	r, err := store.Create(dir, o)
+	if errors.Is(err, store.ErrNoParent) {
+		err = &tool.Hint{Err: err, Text: "is its disk mounted? If so, make the directory above first: mkdir -p " + filepath.Dir(filepath.Clean(dir))}
 	}
 	return r, err
 }

@@ -71,7 +71,8 @@ With contents, for pv-chunk to cut:
 `
 
 // Run is the command.
-func Run(env *tool.Env) error {
+func Run(env *tool.Env) (err error) {
+	defer env.Refuse(&err, rec.Refused)
 	fs := env.Flags()
 	dir := fs.String("C", "", "")
 	xattrs := fs.Bool("xattrs", false, "")

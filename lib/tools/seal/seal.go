@@ -102,7 +102,8 @@ func parse(env *tool.Env) (o options, err error) {
 }
 
 // Run is pv-seal.
-func Run(env *tool.Env) error {
+func Run(env *tool.Env) (err error) {
+	defer env.Refuse(&err, rec.Refused)
 	o, err := parse(env)
 	if err != nil {
 		return err

@@ -88,7 +88,7 @@ func command(env *tool.Env, asked string) ([]string, error) {
 	}
 	r := request{repo: words[0], allowed: allowed}
 	if err := r.read(asked); err != nil {
-		return nil, &tool.Hint{Err: err, Text: "this account serves one repository of Preserve: use ssh://HOST" + words[0] + " as REPO"}
+		return nil, hint(err, words[0])
 	}
 	argv := []string{r.tool}
 	if r.talk != "" {
@@ -106,6 +106,28 @@ func command(env *tool.Env, asked string) ([]string, error) {
 	}
 	return argv, nil
 }
+
+// hint says what to do about a refusal.
+func hint(err error, repo string) error {
+	var right *rightError
+	if errors.As(err, &right) {
+		return &tool.Hint{Err: err, Text: "the server's administrator gives rights with pv-serve --allow"}
+	}
+	return &tool.Hint{Err: err, Text: "this account serves one repository of Preserve: use ssh://HOST" + repo + " as REPO"}
+}
+
+// A rightError is a request that is well-formed, and takes a right that the account
+// does not have.
+type rightError struct {
+	asked, right string
+	allowed      []string
+}
+
+func (e *rightError) Error() string {
+	return fmt.Sprintf("%q: %v: it takes the right %q, and this account may only %s", tool.Mask(e.asked), errRefused, e.right, strings.Join(e.allowed, " and "))
+}
+
+func (e *rightError) Unwrap() error { return errRefused }
 
 // environment leaves out what could change what the tools do.
 func environment(env []string) []string {
@@ -146,7 +168,8 @@ func (r *request) read(asked string) error {
 	if err != nil {
 		return err
 	}
-	refused := fmt.Errorf("%q: %w", tool.Mask(strings.Join(words, " ")), errRefused)
+	asked = strings.Join(words, " ")
+	refused := fmt.Errorf("%q: %w", tool.Mask(asked), errRefused)
 	next := func() string {
 		if len(words) == 0 {
 			return ""
@@ -169,8 +192,11 @@ func (r *request) read(asked string) error {
 	case r.tool == "pv-get" && len(words) > 0:
 		right = r.reading(words)
 	}
-	if right == "" || !slices.Contains(r.allowed, right) {
+	switch {
+	case right == "":
 		return refused
+	case !slices.Contains(r.allowed, right):
+		return &rightError{asked, right, r.allowed}
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ package unpack
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"preserve/lib/box"
@@ -226,7 +227,10 @@ func flagNames() string {
 }
 
 // Run is pv-unpack.
-func Run(env *tool.Env) error {
+func Run(env *tool.Env) (err error) {
+	if slices.Contains(env.Args, "--stream") || slices.Contains(env.Args, "-stream") {
+		defer env.Refuse(&err, rec.Refused)
+	}
 	o, err := parse(env)
 	if err != nil {
 		return err
