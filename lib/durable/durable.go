@@ -114,3 +114,18 @@ func SyncDir(path string) error {
 	}
 	return err
 }
+
+// ReplaceFile is WriteFile for a file that may be there: what was there is
+// replaced, whole, or stays as it was.
+func ReplaceFile(path string, data []byte, perm os.FileMode) error {
+	dir := filepath.Dir(path)
+	tmp := filepath.Join(dir, TempPrefix+rand.Text())
+	if err := WriteFile(tmp, data, perm); err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		_ = os.Remove(tmp) // should it stay, it bears TempPrefix
+		return err
+	}
+	return SyncDir(dir)
+}

@@ -50,6 +50,7 @@ type Env struct {
 	next     int
 	warned   bool
 	version  bool
+	talk     string
 }
 
 // Errors that decide the exit status.
@@ -279,19 +280,23 @@ func (e *Env) Flags() *flag.FlagSet {
 	fs := flag.NewFlagSet(e.Name, flag.ContinueOnError)
 	fs.SetOutput(io.Discard)
 	fs.Usage = func() {}
-	fs.BoolFunc("v", "say more", func(string) error { e.level.Set(slog.LevelDebug); return nil })
+	fs.BoolFunc("v", "say more", func(string) error { e.level.Set(slog.LevelDebug); e.talk = "-v"; return nil })
 	fs.BoolFunc("version", "print the version", func(string) error { e.version = true; return nil })
-	fs.BoolFunc("q", "say only errors and warnings", func(string) error { e.level.Set(slog.LevelWarn); return nil })
+	fs.BoolFunc("q", "say only errors and warnings", func(string) error { e.level.Set(slog.LevelWarn); e.talk = "-q"; return nil })
 	return fs
 }
 
 // Parse reads the command line: flags before, between and after the other
-// words, which it returns. "--" ends the flags. With -h it prints usage on
+// words, which it returns. "--" ends the flags; "@FILE" before it stands for the
+// arguments in FILE. With -h it prints usage on
 // stdout, with -version the version, and returns an error that ends the run with
 // exit status 0.
 func (e *Env) Parse(fs *flag.FlagSet, usage string) ([]string, error) {
 	var words []string
-	args := e.Args
+	args, err := expand(e.Args)
+	if err != nil {
+		return nil, err
+	}
 	for {
 		err := fs.Parse(args)
 		if errors.Is(err, flag.ErrHelp) {
@@ -313,8 +318,27 @@ func (e *Env) Parse(fs *flag.FlagSet, usage string) ([]string, error) {
 	}
 }
 
+// Talk is -v or -q, whichever was given last, for another command to be given too; or
+// empty.
+func (e *Env) Talk() string { return e.talk }
+
+// Hush makes this run talk as another was told to by its -v or -q.
+func (e *Env) Hush(talk string) {
+	e.talk = talk
+	switch talk {
+	case "-v":
+		e.level.Set(slog.LevelDebug)
+	case "-q":
+		e.level.Set(slog.LevelWarn)
+	}
+}
+
+// A FlagSet is the flags of one command: Env.Flags makes it, Env.Parse reads it.
+type FlagSet = flag.FlagSet
+
 // common ends the usage of every command.
 const common = `  --version  print the version
+  @FILE      the arguments in FILE, one a line, or NUL-separated
 
 exit status: 0 done; 1 failed, nothing committed; 2 wrong command line; 3 done,
 but something was left out or differs, and was named
