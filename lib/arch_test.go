@@ -44,6 +44,7 @@ var allowed = []struct {
 	{0, "spool", []string{sys}},
 	{0, "acl", nil},
 	{0, "pattern", []string{globs}},
+	{1, "remote", []string{"tool"}},
 	{1, "rec", []string{"id", "wire"}},
 	{1, "key", []string{"durable", crypto, sys}},
 	{1, "ids", []string{"id", "spool"}},
@@ -56,24 +57,26 @@ var allowed = []struct {
 	{2, "snap", []string{"id", "rec", "wire"}},
 	{3, "store", []string{"durable", "id", "pack", "rec", "wire", sys}},
 	{3, "walk", []string{"box", "id", "page", "par", "rec", "snap", "spool"}},
+	{4, "job", []string{"durable", "id", "remote", "tool", sys}},
 	{4, "store/storetest", []string{"id", "pack", "rec", "store"}}, // tests only
 
 	// Verbs: the tools. Only they combine nouns, and none imports another.
 	{5, "tools/scan", []string{"pattern", "rec", "tarball", "tool", "tree"}},
 	{5, "tools/chunk", []string{"bounds", "cache", "cdc", "id", "ids", "key", "par", "rec", "spool", "tool", "tree"}},
 	{5, "tools/seal", []string{"bounds", "box", "cache", "id", "ids", "key", "page", "par", "rec", "snap", "tool", "wire"}},
-	{5, "tools/put", []string{"id", "rec", "store", "tool"}},
-	{5, "tools/get", []string{"id", "ids", "rec", "store", "tool"}},
+	{5, "tools/put", []string{"id", "rec", "remote", "store", "tool"}},
+	{5, "tools/get", []string{"id", "ids", "rec", "remote", "store", "tool"}},
 	{5, "tools/unpack", []string{"acl", "box", "id", "key", "page", "par", "pattern", "rec", "snap", "spool", "tarball", "tool", "tree", "walk"}},
 	{5, "tools/key", []string{"key", "tool"}},
 	{5, "tools/json", []string{"rec", "tool", "wire"}},
 	{5, "tools/tee", []string{"rec", "tool"}},
+	{5, "tools/job", []string{"job", "remote", "tool"}},
 	{5, "tools/serve", []string{"tool", sys}},
 }
 
 // bare packages never reach these, not even through others: whoever runs them
 // need not be trusted with a key.
-var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve"}
+var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve", "tools/job"}
 var secret = []string{"key", "box"}
 
 // imports returns what the .go files of each package import, tests apart.

@@ -41,6 +41,8 @@ import (
 var (
 	// ErrOther is a whole cache of another job or key: the text says what differs.
 	ErrOther = errors.New("a cache of something else")
+	// ErrKey is an ErrOther that was made under another master key.
+	ErrKey = fmt.Errorf("%w: made under another master key", ErrOther)
 	// ErrDamaged is a file that is not what was written.
 	ErrDamaged = errors.New("the cache is damaged")
 	// ErrUnsafe is a file or directory that others than its reader can write.
@@ -51,8 +53,10 @@ var (
 	ErrForeign = errors.New("not a cache, and not empty")
 )
 
-// A Job is what a cache belongs to. All of it must agree, or the cache is not
-// used.
+// A Job is what a cache belongs to. Key, chunker and the paths of the roots must
+// agree, or the cache is not used. The host, and the directories that the roots are
+// found in, may be others: a container has a new name in each run, and the snapshot of a file
+// system a new place. What a cache says of a file is believed for its inode, times and size.
 type Job struct {
 	Key     key.ID
 	Chunker rec.Chunker
@@ -70,20 +74,17 @@ func JobOf(h *rec.Head, k key.ID) Job {
 	return j
 }
 
-// differs says what distinguishes the job of a cache from j; nothing if they are
-// the same.
-func (j *Job) differs(of *Job) string {
+// differs says what distinguishes the job of a cache from j; nil if they are the same.
+func (j *Job) differs(of *Job) error {
 	switch {
 	case j.Key != of.Key:
-		return fmt.Sprintf("its key is %s", of.Key)
+		return fmt.Errorf("%w: %s", ErrKey, of.Key)
 	case j.Chunker != of.Chunker:
-		return fmt.Sprintf("files were cut by %q with sizes %d, %d, %d", of.Chunker.Name, of.Chunker.Min, of.Chunker.Avg, of.Chunker.Max)
-	case j.Host != of.Host:
-		return fmt.Sprintf("its host is %q", of.Host)
-	case !slices.Equal(j.Roots, of.Roots):
-		return "its sources are others"
+		return fmt.Errorf("%w: files were cut by %q with sizes %d, %d, %d", ErrOther, of.Chunker.Name, of.Chunker.Min, of.Chunker.Avg, of.Chunker.Max)
+	case !slices.Equal(rec.Paths(j.Roots), rec.Paths(of.Roots)):
+		return fmt.Errorf("%w: made for other sources", ErrOther)
 	}
-	return ""
+	return nil
 }
 
 // Limits of the format.

@@ -162,7 +162,6 @@ func TestOther(t *testing.T) {
 	dir, _, _ := small(t)
 	for want, change := range map[string]func(j *Job){
 		"key":     func(j *Job) { j.Key[0]++ },
-		"host":    func(j *Job) { j.Host = "x" },
 		"cut by":  func(j *Job) { j.Chunker.Avg++ },
 		"sources": func(j *Job) { j.Roots = append([]rec.Root{{Dir: "/", Path: "x"}}, j.Roots...) },
 	} {

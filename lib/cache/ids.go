@@ -174,7 +174,7 @@ func (l *IDs) begin(snapshot id.ID, secret key.Secret, of key.ID, size int64) er
 	h, err := decodeIDsHeader(block[headSize:])
 	switch {
 	case err == nil && h.key != of:
-		return fmt.Errorf("cache %q: %w: its key is %s", l.name, ErrOther, h.key)
+		return fmt.Errorf("cache %q: %w: %s", l.name, ErrKey, h.key)
 	case !key.Equal(newSum(secret, prefix).of(0, block), mac):
 		return l.damaged(0, errMAC)
 	case err != nil:

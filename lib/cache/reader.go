@@ -77,7 +77,7 @@ func (r *Reader) begin(job *Job) error {
 	if errors.Is(err, errMAC) && len(b) > 0 {
 		// What nobody vouches for is good for a better message.
 		if h, err := decodeHeader(b); err == nil && h.job.Key != job.Key {
-			return fmt.Errorf("cache %q: %w: %s", r.name, ErrOther, job.differs(&h.job))
+			return fmt.Errorf("cache %q: %w", r.name, job.differs(&h.job))
 		}
 	}
 	if err != nil {
@@ -89,8 +89,8 @@ func (r *Reader) begin(job *Job) error {
 	if r.head, err = decodeHeader(b); err != nil {
 		return r.damaged(err)
 	}
-	if d := job.differs(&r.head.job); d != "" {
-		return fmt.Errorf("cache %q: %w: %s", r.name, ErrOther, d)
+	if err := job.differs(&r.head.job); err != nil {
+		return fmt.Errorf("cache %q: %w", r.name, err)
 	}
 	return nil
 }

@@ -9,7 +9,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -151,24 +153,26 @@ func (t *Target) look(r *Run, b *Backup, m *memory, asked []string) {
 		return
 	}
 	t.Known = m.of(t.ID, t.Where) != nil
-	if before != nil && before.ID != t.ID && before.ID != "" && m.of(t.ID, "") == nil {
-		r.env.Say("%s: not the repository of the last run: that was %s, this is %s. Another disk?", t.Repo, before.ID, t.ID)
-		r.env.Say("hint: to begin with this one, %s", b.forget())
+	if before != nil && before.ID != t.ID && m.of(t.ID, "") == nil && !b.NewRepo && (before.ID != "" || !t.hasAny(before.Snapshots)) {
+		r.env.Say("%s: not the repository of the last run: none of its snapshots is there. Another disk?", t.Repo)
+		r.env.Say("hint: --new-repository goes on with this one")
 		t.Status = 1
 		return
 	}
 	if mine := m.of(t.ID, t.Where); mine != nil && len(mine.Snapshots) > 0 {
 		newest := mine.Snapshots[len(mine.Snapshots)-1]
 		if !t.Has[newest] {
-			what := "none of its snapshots of this job is there any more"
-			for _, i := range mine.Snapshots {
-				if t.Has[i] {
-					what = "an older one is there"
-				}
+			what := "none of this job's snapshots is there any more"
+			if t.hasAny(mine.Snapshots) {
+				what = "an older one is there"
 			}
 			r.env.Say("%s: snapshot %s of the last run is gone, and %s: somebody removed it, or this is an old state of the repository", t.Repo, newest, what)
 		}
 	}
+}
+
+func (t *Target) hasAny(snapshots []string) bool {
+	return slices.ContainsFunc(snapshots, func(i string) bool { return t.Has[i] })
 }
 
 // inquire asks one target.
@@ -180,7 +184,7 @@ func (t *Target) inquire(r *Run, asked []string) error {
 	}
 	words := []string{"--id"}
 	if len(asked) > 0 {
-		words = []string{"--has", strings.Join(asked, ",")}
+		words = []string{"--id", "--has", strings.Join(asked, ",")}
 	}
 	lines, err := r.ask(t.Repo, limit(), words...)
 	for _, line := range lines {
@@ -196,59 +200,52 @@ func (t *Target) inquire(r *Run, asked []string) error {
 // absent decides what to do where there is no repository.
 func (t *Target) absent(r *Run, b *Backup, m *memory, before *taken) {
 	switch near := ""; {
-	case before != nil:
+	case before != nil && !b.NewRepo:
 		r.env.Say("%s: not the repository of the last run: there is none. Not mounted?", t.Repo)
-		r.env.Say("hint: to begin with a new one, %s", b.forget())
+		r.env.Say("hint: --new-repository begins one")
 		t.Status = 1
 	case b.Existing:
 		r.env.Say("%s: no repository there, and --existing makes none. Not mounted?", t.Repo)
 		t.Status = 1
-	case !t.Repo.Remote():
+	case !t.Repo.Remote() && !b.NewRepo:
 		if _, err := os.Lstat(t.Repo.Path); err == nil {
 			return
 		}
 		for _, o := range m.Repositories {
 			for _, w := range o.Where {
-				if similar(w, t.Where) {
+				with := slices.ContainsFunc(r.Targets, func(t *Target) bool { return t.Where == w })
+				if !with && similar(w, t.Where) {
 					near = w
 				}
 			}
 		}
 		if near != "" {
 			r.env.Say("%s: does not exist, and this job's repository is %s: mistyped?", t.Repo, near)
-			r.env.Say("hint: to begin a second one, mkdir %s", remote.Quote(t.Repo.Path))
+			r.env.Say("hint: --new-repository begins a second one")
 			t.Status = 1
 		}
 	}
 }
 
-// forget says how a job forgets where it stored.
-func (b *Backup) forget() string {
-	return "remove " + remote.Quote(b.Dir+"/"+memoryName)
-}
-
-// similar reports whether one name may be the other, mistyped: at most two letters are added, left
-// out or changed, in names that are long enough.
+// similar reports whether one name may be the other, mistyped: one letter is added, left out or
+// changed, or two stand in each other's place.
 func similar(a, b string) bool {
-	if len(a) < 6 || len(b) < 6 || max(len(a), len(b)) > 4096 || max(len(a)-len(b), len(b)-len(a)) > 2 {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	switch rest := len(b) - len(a); {
+	case a == b || rest > 1 || len(filepath.Base(a)) < 4:
 		return false
+	case rest == 1:
+		return a[i:] == b[i+1:] && !strings.ContainsAny(b[i:i+1], "0123456789/") // disk, disk2: no mistake
+	case a[i+1:] == b[i+1:]:
+		return !strings.ContainsAny(a[i:i+1]+b[i:i+1], "0123456789/")
 	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range a {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range b {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			diagonal, row[j+1] = row[j+1], min(diagonal+cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)] <= 2
+	return i+2 <= len(a) && a[i] == b[i+1] && a[i+1] == b[i] && a[i+2:] == b[i+2:]
 }
 
 // learn puts the ids of all blobs that every one of these targets has into the file "known", and

@@ -28,6 +28,7 @@ type Request struct {
 	Skip     bool     // no new snapshot if nothing has changed
 	Rescan   bool     // a second pass after the first
 	Existing bool     // make no repository
+	NewRepo  bool     // that a repository is not the one of the last run is meant so
 }
 
 // A Backup is the state of a backup. Targets are named by their place.
@@ -241,8 +242,10 @@ func (r *Run) backup(status int) (string, error) {
 			n := b.Heal[0]
 			b.Heal = b.Heal[1:]
 			if b.Lead >= 0 && r.readable(b.Lead) {
-				b.Kind, b.Now = "heal", []int{n}
-				return passCopy, r.copyPass(b, n, true)
+				if b.KnownFile = r.learn(r.Targets[n]); b.KnownFile != "" {
+					b.Kind, b.Now = "heal", []int{n}
+					return passCopy, r.copyPass(b, n, "")
+				}
 			}
 			b.HealStore = append(b.HealStore, n)
 		case len(b.HealStore) > 0:
@@ -252,9 +255,9 @@ func (r *Run) backup(status int) (string, error) {
 		case len(b.Others) > 0:
 			n := b.Others[0]
 			b.Others = b.Others[1:]
-			if b.Lead >= 0 && r.readable(b.Lead) && r.rests(b, n) {
-				b.Kind, b.Now = "bring", []int{n}
-				return passCopy, r.copyPass(b, n, false)
+			if b.Lead >= 0 && r.readable(b.Lead) {
+				b.Kind, b.Now, b.KnownFile = "bring", []int{n}, r.learn(r.Targets[n])
+				return passCopy, r.copyPass(b, n, r.since(b, n))
 			}
 			b.Pending = append(b.Pending, n)
 		case len(b.Pending) > 0:
@@ -435,6 +438,9 @@ func (r *Run) stored(t *Target, n int, a answer) {
 	if b.Lead < 0 {
 		b.Lead = n
 	}
+	if t.ID == "" && b.Dir != "" {
+		_ = t.inquire(r, nil) // it was made in this run; if it does not say, the next run asks
+	}
 	r.remember(func(m *memory) { m.took(t.ID, t.Where, a.id) })
 	if len(r.Targets) > 1 {
 		r.env.Notice("%s: snapshot %s", t.Repo, a.id)
@@ -448,7 +454,7 @@ func (r *Run) failed(t *Target, status int) {
 	} else {
 		t.Status = max(status, 1)
 	}
-	if len(r.Targets) > 1 {
+	if len(r.Targets) > 1 && !r.interrupted {
 		r.env.Say("%s: failed, nothing was committed there", t.Repo)
 	}
 }
@@ -474,7 +480,7 @@ func (r *Run) mend(b *Backup) {
 		return
 	}
 	for _, n := range set {
-		r.env.Say("%s: %s that this backup rests on: they are stored again", r.Targets[n].Repo, plural(len(r.missing(n)), "blob is missing", "blobs are missing"))
+		r.env.Say("%s: %s: this backup needs what is missing, and stores it again", r.Targets[n].Repo, plural(len(r.missing(n)), "blob is missing", "blobs are missing"))
 	}
 	b.Distrust, b.Heal = true, set
 }
@@ -528,6 +534,9 @@ func readIDs(file string) (ids []string) {
 
 // endBackup prints the id and returns what decides the exit status.
 func (r *Run) endBackup(interrupted bool) error {
+	if r.interrupted = interrupted; interrupted {
+		r.settle(r.Backup, 3) // pv-put prints an id only when it has committed
+	}
 	best, worst, done := "", 0, 0
 	for _, t := range r.Targets {
 		if t.Snapshot != "" {

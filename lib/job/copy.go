@@ -15,13 +15,6 @@ func (r *Run) readable(n int) bool {
 	return err == nil
 }
 
-// rests looks for what a copy for the Nth target can rest on, so that not all of it is
-// sent. It returns false if there is nothing: then a run of its own costs no more.
-func (r *Run) rests(b *Backup, n int) bool {
-	b.KnownFile = r.learn(r.Targets[n])
-	return b.KnownFile != "" || r.since(b, n) != ""
-}
-
 // since is the newest snapshot of the job that both the Nth target and the lead have.
 func (r *Run) since(b *Backup, n int) string {
 	m := &memory{}
@@ -36,17 +29,11 @@ func (r *Run) since(b *Backup, n int) string {
 	return ""
 }
 
-// copyPass prepares a pass that copies the lead's snapshot to the Nth target: whole, if
-// that lacks what the run rests on.
-func (r *Run) copyPass(b *Backup, n int, whole bool) error {
-	lead, t := r.Targets[b.Lead], r.Targets[n]
-	since := ""
-	if whole {
-		b.KnownFile = r.learn(t)
-	} else {
-		since = r.since(b, n)
-	}
-	return r.stuck(b, r.copyArguments(lead, t, lead.Snapshot, since, b.KnownFile))
+// copyPass prepares a pass that copies the lead's snapshot to the Nth target, but for
+// what the snapshot since reaches there, if it is not empty, and what the target says that it has.
+func (r *Run) copyPass(b *Backup, n int, since string) error {
+	lead := r.Targets[b.Lead]
+	return r.stuck(b, r.copyArguments(lead, r.Targets[n], lead.Snapshot, since, b.KnownFile))
 }
 
 // copyArguments writes what pv-get and pv-put are told, to copy a snapshot: but for what the snapshots in

@@ -27,6 +27,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
 
 	"preserve/lib/remote"
 	"preserve/lib/tool"
@@ -66,8 +70,9 @@ type State struct {
 
 // A Run is one run of a script.
 type Run struct {
-	env *tool.Env
-	dir string
+	env         *tool.Env
+	dir         string
+	interrupted bool
 	State
 }
 
@@ -126,7 +131,9 @@ func (r *Run) Next(status int) (pass string, err error) {
 	case r.Copy != nil:
 		pass, err = r.copy(status)
 	case len(r.Passes) == 0:
-		r.Worst = worse(r.Worst, r.exit(status))
+		if r.Worst = 2; status != 2 { // a wrong pattern, say
+			r.Worst = r.exit(status)
+		}
 		err = ErrDone
 	default:
 		pass, r.Passes = r.Passes[0], r.Passes[1:]
@@ -143,6 +150,9 @@ func (r *Run) Next(status int) (pass string, err error) {
 // End says what the run has come to, forgets its directory and returns its exit status.
 func (r *Run) End(interrupted bool) error {
 	defer func() { _ = os.RemoveAll(r.dir) }() // what stays goes with the next run
+	if interrupted {
+		r.endStages()
+	}
 	switch {
 	case interrupted && r.Backup == nil:
 		return ErrFailed
@@ -150,10 +160,64 @@ func (r *Run) End(interrupted bool) error {
 		return r.endBackup(interrupted)
 	case r.Worst == 3:
 		return tool.ErrPartial
+	case r.Worst == 2:
+		return tool.ErrUsage
 	case r.Worst != 0:
 		return ErrFailed
 	}
 	return nil
+}
+
+// endStages ends the stages of this run and waits a while for them to remove their temporaries. Stages are
+// the script's children that hold the run's lock; after a moment all that hold it.
+func (r *Run) endStages() {
+	begun := time.Now()
+	for time.Since(begun) < stageGrace {
+		procs, err := filepath.Glob("/proc/[0-9]*")
+		if err != nil {
+			return
+		}
+		others := 0
+		for _, proc := range procs {
+			pid, err := strconv.Atoi(filepath.Base(proc))
+			if err != nil || pid == os.Getpid() || pid == os.Getppid() || !r.holds(proc) {
+				continue
+			}
+			others++
+			if parent(proc) == os.Getppid() || time.Since(begun) > time.Second {
+				_ = syscall.Kill(pid, syscall.SIGTERM) // it may have ended
+			}
+		}
+		if others == 0 {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// stageGrace is how long stages may take to end.
+const stageGrace = 10 * time.Second
+
+// parent is the number of a process's parent; 0 if it is not to be had. See proc_pid_stat(5).
+func parent(proc string) int {
+	b, err := os.ReadFile(proc + "/stat")
+	at := strings.LastIndexByte(string(b), ')')
+	if err != nil || at < 0 {
+		return 0
+	}
+	fields := strings.Fields(string(b[at+1:]))
+	if len(fields) < 2 {
+		return 0
+	}
+	n, _ := strconv.Atoi(fields[1]) // 0 if it is none
+	return n
+}
+
+// holds reports whether a process has the run's lock open.
+func (r *Run) holds(proc string) bool {
+	file, err := os.Stat(fmt.Sprintf("%s/fd/%d", proc, lockFD))
+	ours, oerr := os.Stat(r.path(lockName))
+	return err == nil && oerr == nil && os.SameFile(file, ours)
 }
 
 // exit makes of a stage's exit status, as a shell gives it, one of ours: 0, 1 or 3. It says
@@ -168,12 +232,4 @@ func (r *Run) exit(status int) int {
 		r.env.Say("the last stage could not be started")
 	}
 	return 1
-}
-
-// worse returns what two parts of a run make together: a failure beside a success is 3.
-func worse(a, b int) int {
-	if a == 1 || b == 1 {
-		return 1
-	}
-	return max(a, b)
 }

@@ -108,7 +108,9 @@ func (r *Run) hold() {
 	if unix.Fstat(lockFD, &own) != nil || unix.Stat(r.path(lockName), &ours) != nil || own.Ino != ours.Ino || own.Dev != ours.Dev {
 		return
 	}
-	_ = unix.Flock(lockFD, unix.LOCK_EX|unix.LOCK_NB)
+	if unix.Flock(lockFD, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		_ = os.WriteFile(r.path(heldName), nil, 0o600) // without it the run is swept a little later
+	}
 }
 
 // sweep removes the directories of runs that nobody works on any more from parent, and

@@ -37,8 +37,6 @@ func Parse(text string) (Address, error) {
 	switch {
 	case text == "":
 		return a, tool.Usagef("a repository is needed: -r REPO or PV_REPO")
-	case strings.ContainsAny(text, "\x00\n"):
-		return a, tool.Usagef("repository %q: a name with a line break", text)
 	case has && scheme == "ssh":
 		return a, a.ssh(rest)
 	case has && !strings.ContainsAny(scheme, "/."):

@@ -25,7 +25,7 @@ const grace = 2 * time.Second
 func (a Address) Run(env *tool.Env, name string, words ...string) error {
 	argv := a.Command(name, env.Talk(), words...)
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Stdin, cmd.Stdout = env.Stdin, env.Stdout
+	cmd.Stdin, cmd.Stdout = env.Blocking(), env.Stdout
 	err := Wait(env, cmd)
 	var exit *exec.ExitError
 	switch {

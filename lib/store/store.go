@@ -84,6 +84,9 @@ type Repo struct {
 	sessions map[id.ID]*rec.Session
 }
 
+// ID is the repository's own id: which it is, wherever it lies.
+func (r *Repo) ID() [16]byte { return r.config.ID }
+
 // Open opens the repository in dir and takes the shared lock. It returns
 // ErrNone, ErrNewer, ErrCollected or ErrLocked, explained.
 func Open(dir string, o Options) (*Repo, error) {

@@ -59,6 +59,8 @@ var (
 	ErrPartial = errors.New("done, but something was left out")
 	// ErrTold ends a run with exit status 1 and without a further message.
 	ErrTold = errors.New("failed; told already")
+	// ErrUsage ends a run with exit status 2 and without a further message.
+	ErrUsage = errors.New("a wrong command line; told already")
 	// errHelp ends a run with exit status 0.
 	errHelp = errors.New("help")
 )
@@ -149,6 +151,14 @@ func pollable(f *os.File) io.Reader {
 	return os.NewFile(uintptr(fd), f.Name())
 }
 
+// Blocking is stdin for another command to read: in the mode that commands expect.
+func (e *Env) Blocking() io.Reader {
+	if f, ok := e.Stdin.(*os.File); ok {
+		control(f, func(fd uintptr) { _ = unix.SetNonblock(int(fd), false) }) // it fails only on a closed file
+	}
+	return e.Stdin
+}
+
 // Widen makes a pipe larger: fewer switches between the stages at its ends.
 func Widen(f *os.File) {
 	control(f, func(fd uintptr) {
@@ -179,6 +189,8 @@ func (e *Env) Status(err error) int {
 		return 0
 	case errors.As(err, &usage):
 		e.Say("%s (see %s -h)", usage.Text, e.Name)
+		return 2
+	case errors.Is(err, ErrUsage):
 		return 2
 	case errors.Is(err, ErrTold), errors.As(err, &told) && told.Told():
 		return 1
@@ -306,7 +318,7 @@ func (e *Env) Parse(fs *flag.FlagSet, usage string) ([]string, error) {
 			return nil, e.help(e.Name + " " + Version + "\n")
 		}
 		if err != nil {
-			return nil, &UsageError{err.Error()}
+			return nil, &UsageError{flagError(err)}
 		}
 		rest := fs.Args()
 		done := len(args) - len(rest)
@@ -335,6 +347,30 @@ func (e *Env) Hush(talk string) {
 
 // A FlagSet is the flags of one command: Env.Flags makes it, Env.Parse reads it.
 type FlagSet = flag.FlagSet
+
+// flagError is an error of package flag in our words.
+func flagError(err error) string {
+	text := err.Error()
+	if name, is := strings.CutPrefix(text, "flag provided but not defined: "); is {
+		return "unknown option " + dashed(name)
+	}
+	if name, is := strings.CutPrefix(text, "flag needs an argument: "); is {
+		return dashed(name) + " needs an argument"
+	}
+	if value, rest, is := strings.Cut(text, " for flag -"); is && strings.HasPrefix(value, "invalid value ") {
+		name, why, _ := strings.Cut(rest, ": ")
+		return dashed("-"+name) + ": " + strings.TrimPrefix(value, "invalid value ") + ": " + why
+	}
+	return text
+}
+
+// dashed writes -name as people do: --name, or -n.
+func dashed(name string) string {
+	if len(name) > 2 {
+		return "-" + name
+	}
+	return name
+}
 
 // common ends the usage of every command.
 const common = `  --version  print the version

@@ -43,6 +43,7 @@ is cut again.
   --cache DIR      the job's caches, which pv-seal --cache writes
   --base ID[,ID]   read no file for which the caches of these snapshots stand
   --distrust FILE  but read what needs one of the blobs that are listed there
+  --new-key        -k is of another master key than these caches, on purpose
   --margin D       trust only what had not changed for D when it was read (default
                    60; on network file systems five times as much)
   --ignore-ctime   trust a file though its change time is another
@@ -172,7 +173,9 @@ func (w *work) run() error {
 	old := &caches{}
 	switch {
 	case !again:
-		old = w.old.open(w.env, w.key, head, r.src)
+		if old, err = w.old.open(w.env, w.key, head, r.src); err != nil {
+			return err
+		}
 		defer old.close()
 	case len(w.old.base) > 0:
 		w.env.Notice("no cache is used: the input is a content stream, and its contents are here already")

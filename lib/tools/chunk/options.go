@@ -1,6 +1,7 @@
 package chunk
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -22,6 +23,7 @@ type cacheOptions struct {
 	dir      string
 	base     []id.ID
 	distrust string
+	newKey   bool // that the caches are of another key is no error
 	trust    trust
 }
 
@@ -29,6 +31,7 @@ func (o *cacheOptions) flags(fs *flag.FlagSet) {
 	o.trust.margin = defaultMargin
 	fs.StringVar(&o.dir, "cache", "", "")
 	fs.StringVar(&o.distrust, "distrust", "", "")
+	fs.BoolVar(&o.newKey, "new-key", false, "")
 	fs.BoolVar(&o.trust.ignoreCTime, "ignore-ctime", false, "")
 	fs.BoolVar(&o.trust.ignoreInode, "ignore-inode", false, "")
 	fs.Func("base", "", func(s string) (err error) {
@@ -97,11 +100,13 @@ func (o *cacheOptions) close() {
 }
 
 // open opens the caches of the base for a run with this head over the files of src.
-// That one cannot be used costs time and nothing else.
-func (o *cacheOptions) open(env *tool.Env, k *key.Key, head *rec.Head, src *tree.Source) *caches {
+// That one cannot be used costs time and nothing else; but one that was made under another
+// master key is an error, unless it is on purpose: who could read the job's snapshots could not
+// read this one.
+func (o *cacheOptions) open(env *tool.Env, k *key.Key, head *rec.Head, src *tree.Source) (*caches, error) {
 	c := &caches{trust: o.trust, env: env, system: src.FileSystem}
 	if len(o.base) == 0 {
-		return c
+		return c, nil
 	}
 	cut, _ := k.Cut()
 	job := cache.JobOf(head, k.ID())
@@ -116,8 +121,13 @@ func (o *cacheOptions) open(env *tool.Env, k *key.Key, head *rec.Head, src *tree
 			}
 			s.close()
 		}
+		if errors.Is(err, cache.ErrKey) && !o.newKey {
+			c.close()
+			return nil, &tool.Hint{Err: fmt.Errorf("the key is of master key %s, but the last run of this job used another: %w", k.ID(), err),
+				Text: "with --new-key the job goes on under this key, and all is read and stored again"}
+		}
 		env.Notice("a cache is not used: %s", err)
 	}
 	slices.Reverse(c.list) // the newest stands last on the command line
-	return c
+	return c, nil
 }

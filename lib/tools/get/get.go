@@ -18,6 +18,7 @@ import (
 
 	"preserve/lib/id"
 	"preserve/lib/rec"
+	"preserve/lib/remote"
 	"preserve/lib/store"
 	"preserve/lib/tool"
 )
@@ -27,11 +28,15 @@ const usage = `usage: pv-get REPO ID [--meta] >sealed
        pv-get REPO --blobs - <ids >sealed
        pv-get REPO --snapshots >sealed
        pv-get REPO --ids >ids
-       pv-get REPO --has ID[,ID]... >ids
+       pv-get REPO [--id] --has ID[,ID]... >ids
+       pv-get REPO --id
        pv-get REPO --keys >names
        pv-get REPO --key NAME >wrapped
 
   REPO  ->  stdout: sealed stream, or ids: 64 hex digits and a newline each
+
+  REPO         a directory, or ssh://[user@]host[:port]/path: pv-get runs there, through
+               ssh or $PV_SSH
 
   ID           the snapshot and all that it reaches, parents first
   --meta       without the data
@@ -44,6 +49,7 @@ const usage = `usage: pv-get REPO ID [--meta] >sealed
   --snapshots  the snapshots' own blobs
   --ids        the ids of all blobs that are there, sorted
   --has LIST   those of these snapshots that are there
+  --id         "repository" and the repository's own id; with --has before the list
   --keys       the names of the wrapped keys
   --key NAME   the wrapped key of that name, for pv-key unwrap
   -v, -q       say more, say less
@@ -62,6 +68,7 @@ type asked struct {
 	has              string
 	key              string
 	keys             bool
+	about            bool // its own id
 	sinceIDs, hasIDs []id.ID
 }
 
@@ -78,12 +85,13 @@ func parse(env *tool.Env) (*asked, error) {
 	fs.StringVar(&a.has, "has", "", "")
 	fs.StringVar(&a.key, "key", "", "")
 	fs.BoolVar(&a.keys, "keys", false, "")
+	fs.BoolVar(&a.about, "id", false, "")
 	words, err := env.Parse(fs, usage)
 	if err != nil {
 		return nil, err
 	}
 	modes := 0
-	for _, on := range []bool{len(words) > 1, a.copy != "", a.blobs != "", a.snapshots, a.ids, a.has != "", a.key != "", a.keys} {
+	for _, on := range []bool{len(words) > 1, a.copy != "", a.blobs != "", a.snapshots, a.ids, a.has != "", a.key != "", a.keys, a.about && a.has == ""} {
 		if on {
 			modes++
 		}
@@ -94,7 +102,7 @@ func parse(env *tool.Env) (*asked, error) {
 	case len(words) > 2:
 		return nil, tool.Usagef("give one repository and one snapshot id")
 	case modes != 1:
-		return nil, tool.Usagef("give a snapshot id, or one of --copy, --blobs, --snapshots, --ids, --has, --key, --keys")
+		return nil, tool.Usagef("give a snapshot id, or one of --copy, --blobs, --snapshots, --ids, --has, --id, --key, --keys")
 	case a.meta && len(words) != 2:
 		return nil, tool.Usagef("--meta goes with a snapshot id")
 	case a.blobs != "" && a.blobs != "-":
@@ -123,10 +131,17 @@ func Run(env *tool.Env) (err error) {
 	if err != nil {
 		return err
 	}
+	at, err := remote.Parse(a.repo)
+	if err != nil {
+		return err
+	}
+	if a.repo = at.Path; at.Remote() {
+		return a.there(env, at)
+	}
 	o := store.Options{Warn: env.Warn, Note: env.Notice}
 	switch {
-	case a.has != "":
-		return runHas(env, a.repo, a.hasIDs, o)
+	case a.has != "", a.about:
+		return runHas(env, a, o)
 	case a.ids:
 		return runIDs(env, a.repo, o)
 	case a.keys:
@@ -181,13 +196,18 @@ func parseIDs(list string) (ids []id.ID, err error) {
 	return ids, nil
 }
 
-func runHas(env *tool.Env, dir string, asked []id.ID, o store.Options) error {
-	repo, err := store.Open(dir, o)
+func runHas(env *tool.Env, a *asked, o store.Options) error {
+	repo, err := store.Open(a.repo, o)
 	if err != nil {
 		return err
 	}
 	defer repo.Close()
-	for _, i := range asked {
+	if a.about {
+		if _, err := fmt.Fprintf(env.Stdout, "repository %x\n", repo.ID()); err != nil {
+			return err
+		}
+	}
+	for _, i := range a.hasIDs {
 		has, err := repo.HasSnapshot(i)
 		if err != nil {
 			return err

@@ -43,6 +43,8 @@ snapshot. What has not changed since the last run of the same job is not read ag
   --skip-if-unchanged
                 no new snapshot if nothing has changed
   --existing    make no repository: a REPO that is not there is not mounted
+  --new-repository
+                REPO is another repository than in the last run, on purpose
   --new-key     KEY is of another master key than in the last run, on purpose
   --cache DIR   remember this job in DIR (else below ~/.cache/preserve)
   --margin TIME, --settle TIME, --ignore-ctime, --ignore-inode
@@ -71,6 +73,7 @@ func beginBackup(env *tool.Env, a *arguments) (*job.Run, error) {
 	a.fs.BoolVar(&q.Skip, "skip-if-unchanged", false, "")
 	a.fs.BoolVar(&q.Rescan, "rescan", false, "")
 	a.fs.BoolVar(&q.Existing, "existing", os.Getenv("PV_EXISTING") != "", "")
+	a.fs.BoolVar(&q.NewRepo, "new-repository", false, "")
 	words, err := a.parse(backupUsage)
 	if err != nil {
 		return nil, err
@@ -106,9 +109,6 @@ func beginBackup(env *tool.Env, a *arguments) (*job.Run, error) {
 	}
 	if q.Label != "" {
 		q.Seal = append(q.Seal, "--label="+q.Label)
-	}
-	if a.given["new-key"] {
-		q.Seal = append(q.Seal, "--new-key")
 	}
 	q.Sources, err = sources(dir, words, lists)
 	if err != nil {

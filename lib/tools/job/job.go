@@ -110,7 +110,9 @@ func next(env *tool.Env, words []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintln(env.Stdout, pass)
+	if r.Copy == nil { // there the ids of what was copied stand on stdout
+		_, err = fmt.Fprintln(env.Stdout, pass)
+	}
 	return err
 }
 

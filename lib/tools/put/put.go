@@ -17,6 +17,7 @@ import (
 
 	"preserve/lib/id"
 	"preserve/lib/rec"
+	"preserve/lib/remote"
 	"preserve/lib/store"
 	"preserve/lib/tool"
 )
@@ -30,9 +31,11 @@ const usage = `usage: pv-put [--as LABEL] [--stall DURATION] [--max-bytes SIZE] 
   --stall DURATION  give up when nothing arrives for so long (default 15m)
   --max-bytes SIZE  store no more when REPO has this size: bytes, or with K, M, G, T
   --key NAME        store a wrapped key (pv-key wrap) in REPO under that name
+  --existing        make no repository: one that is not there is not mounted
   -v, -q            say more, say less
 
-A missing or empty REPO is made if the stream rests on no earlier snapshot.
+REPO is a directory, or ssh://[user@]host[:port]/path: pv-put runs there, through
+ssh or $PV_SSH. A missing or empty REPO is made if the stream rests on no earlier snapshot.
 A stream in order loose (packs, healing) commits nothing: its blobs are added
 where no good copy is there. What comes before a checkpoint in the stream stays,
 whatever happens to the rest; it is no snapshot. On stdout "missing HEX" names a
@@ -48,9 +51,10 @@ const maxLabel = 255
 func Run(env *tool.Env) error {
 	fs := env.Flags()
 	label := fs.String("as", "", "")
-	stall := tool.Duration(fs, "stall", 15*time.Minute)
+	stall := tool.Duration(fs, "stall", stallDefault)
 	quota := fs.String("max-bytes", "", "")
 	keyName := fs.String("key", "", "")
+	existing := fs.Bool("existing", false, "")
 	words, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
@@ -69,8 +73,15 @@ func Run(env *tool.Env) error {
 			return tool.Usagef("--max-bytes %s: %v", *quota, errQuota)
 		}
 	}
+	at, err := remote.Parse(words[0])
+	if err != nil {
+		return err
+	}
+	if at.Remote() {
+		return at.Run(env, "pv-put", there(*label, *quota, *keyName, *stall, *existing)...)
+	}
 	if *keyName != "" {
-		return putKey(env, *keyName, words[0])
+		return putKey(env, *keyName, at.Path)
 	}
 	in, err := env.Input()
 	if err != nil {
@@ -85,7 +96,7 @@ func Run(env *tool.Env) error {
 	if h.Order == rec.Down {
 		return fmt.Errorf("a stream in order %q is for pv-unpack: pv-put takes the orders %q and %q", h.Order, rec.Up, rec.Loose)
 	}
-	repo, err := open(words[0], h, store.Options{Warn: env.Warn, Note: env.Notice})
+	repo, err := open(at.Path, h, *existing, store.Options{Warn: env.Warn, Note: env.Notice})
 	if err != nil {
 		return err
 	}
@@ -107,11 +118,14 @@ func Run(env *tool.Env) error {
 }
 
 // open opens the repository, or makes it if the stream rests on nothing.
-func open(dir string, h *rec.Head, o store.Options) (*store.Repo, error) {
-	if len(h.Base) == 0 {
+func open(dir string, h *rec.Head, existing bool, o store.Options) (*store.Repo, error) {
+	if len(h.Base) == 0 && !existing {
 		return create(dir, o)
 	}
 	r, err := store.Open(dir, o)
+	if len(h.Base) == 0 && errors.Is(err, store.ErrNone) {
+		return r, &tool.Hint{Err: err, Text: "not mounted? --existing makes no repository"}
+	}
 	if errors.Is(err, store.ErrNone) {
 		err = &tool.Hint{Err: fmt.Errorf("the stream rests on an earlier snapshot, but %w", err), Text: "not the repository of the last run, or not mounted?"}
 	}
@@ -125,6 +139,26 @@ func create(dir string, o store.Options) (*store.Repo, error) {
 		err = &tool.Hint{Err: err, Text: "is its disk mounted? If so, make the directory above first: mkdir -p " + filepath.Dir(filepath.Clean(dir))}
 	}
 	return r, err
+}
+
+// stallDefault is how long nothing may arrive, unless --stall says otherwise.
+const stallDefault = 15 * time.Minute
+
+// there is what pv-put is told on the machine of a repository behind ssh: no more than
+// was said here, so that a pv-serve over there recognises it.
+func there(label, quota, keyName string, stall time.Duration, existing bool) (words []string) {
+	for _, o := range []struct{ name, value string }{{"--as", label}, {"--max-bytes", quota}, {"--key", keyName}} {
+		if o.value != "" {
+			words = append(words, o.name, o.value)
+		}
+	}
+	if stall != stallDefault {
+		words = append(words, "--stall", stall.String())
+	}
+	if existing {
+		words = append(words, "--existing")
+	}
+	return words
 }
 
 func rest(err error) error {

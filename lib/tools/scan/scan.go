@@ -3,12 +3,15 @@
 package scan
 
 import (
+	"cmp"
 	"errors"
 	"os"
 	"os/user"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
+	"unicode"
 
 	"preserve/lib/rec"
 	"preserve/lib/tool"
@@ -35,6 +38,8 @@ Contents are not read. An absolute PATH is stored without its leading "/".
             an empty directory. To have two of them: pv-scan -x / /home
   --dereference
             store what symbolic links point to in their place
+  --host NAME
+            the host that the stream names, not this one
   --no-warn-links
             do not name links that lead out of the backup
   -v, -q    say more, or only errors and warnings
@@ -86,6 +91,7 @@ func Run(env *tool.Env) (err error) {
 	fs.BoolVar(&o.OneFileSystem, "one-file-system", false, "")
 	fs.BoolVar(&o.Follow, "dereference", false, "")
 	quiet := fs.Bool("no-warn-links", false, "")
+	host := fs.String("host", "", "")
 	sources, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
@@ -102,7 +108,10 @@ func Run(env *tool.Env) (err error) {
 	if listed.nul && len(listed.files) == 0 {
 		return tool.Usagef("--from0 says how the paths of --files-from end, which is missing")
 	}
-	s := &scan{env: env, selection: selection, o: o}
+	if len(*host) > rec.MaxText || strings.ToValidUTF8(*host, "") != *host || strings.ContainsFunc(*host, unicode.IsControl) {
+		return tool.Usagef("--host takes a name of at most %d bytes", rec.MaxText)
+	}
+	s := &scan{env: env, selection: selection, o: o, host: *host}
 	if len(why) > 0 {
 		return s.explain(*dir, why, sources, listed)
 	}
@@ -132,6 +141,7 @@ type scan struct {
 	env    *tool.Env
 	w      *rec.Writer  // nil if there is no stream
 	o      tree.Options // what the flags say of the walk
+	host   string       // the host's name, if it is to be another
 	owners tree.Owners
 	end    rec.End
 	failed error // to write a note
@@ -159,7 +169,7 @@ func (s *scan) prepare(dir string, sources []string, listed *lists) ([]rec.Root,
 // run writes the stream of the roots; heads are what its head says of them.
 func (s *scan) run(roots, heads []rec.Root, warnLinks bool) error {
 	h := head(heads)
-	h.Follow = s.o.Follow
+	h.Follow, h.Host = s.o.Follow, cmp.Or(s.host, h.Host)
 	if err := s.w.Write(h); err != nil {
 		return err
 	}

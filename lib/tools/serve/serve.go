@@ -187,8 +187,8 @@ func (r *request) read(asked string) error {
 	}
 	right := ""
 	switch {
-	case r.tool == "pv-put" && len(words) == 0:
-		right = "put"
+	case r.tool == "pv-put" && (len(words) == 0 || len(words) == 1 && words[0] == "--existing"):
+		r.options, right = words, "put"
 	case r.tool == "pv-get" && len(words) > 0:
 		right = r.reading(words)
 	}
@@ -207,7 +207,8 @@ func (r *request) reading(words []string) string {
 	r.options = words
 	one := len(words) == 1
 	switch w := words[0]; {
-	case w == "--has" && len(words) == 2 && isIDs(words[1]):
+	case w == "--has" && len(words) == 2 && isIDs(words[1]), one && w == "--id",
+		w == "--id" && len(words) == 3 && words[1] == "--has" && isIDs(words[2]):
 		return "has"
 	case one && (w == "--snapshots" || w == "--ids" || w == "--keys"),
 		w == "--blobs" && len(words) == 2 && words[1] == "-",
