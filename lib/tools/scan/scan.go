@@ -77,12 +77,16 @@ With contents, for pv-chunk to cut:
 
 // Run is the command.
 func Run(env *tool.Env) (err error) {
-	defer env.Refuse(&err, rec.Refused)
+	var why []string
+	defer func() {
+		if len(why) == 0 { // else there is no stream
+			env.Refuse(&err, rec.Refused)
+		}
+	}()
 	fs := env.Flags()
 	dir := fs.String("C", "", "")
 	xattrs := fs.Bool("xattrs", false, "")
 	selection, listed := selectFlags(fs), listFlags(fs)
-	var why []string
 	fs.Func("why", "", func(path string) error { why = append(why, path); return nil })
 	var contents contentModes
 	contents.flags(fs)
