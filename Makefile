@@ -61,7 +61,7 @@ backup: all
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin
 	install bin/* scripts/pv-backup scripts/pv-restore scripts/pv-list scripts/pv-verify scripts/pv-recover scripts/pv-copy $(DESTDIR)$(PREFIX)/bin
-	install -m 644 scripts/pv-common.sh scripts/pv-job.sh $(DESTDIR)$(PREFIX)/bin
+	install -m 644 scripts/pv-common.sh $(DESTDIR)$(PREFIX)/bin
 
 clean:
 	rm -rf bin

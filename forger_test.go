@@ -39,7 +39,7 @@ type forger struct {
 func newForger(k *key.Key) (*forger, error) {
 	f := &forger{
 		key: k, meta: make([]byte, 32), mass: make([]byte, 32), blobs: map[string]*rec.Blob{}, data: map[string]*rec.Blob{},
-		pages: []*forgedPage{{}}, top: snap.Snapshot{Host: "h", User: "u", Sources: []string{"/"}}, said: map[string]bool{},
+		pages: []*forgedPage{{}}, top: snap.Snapshot{Host: "h", User: "u", Roots: []rec.Root{{Dir: "/"}}}, said: map[string]bool{},
 	}
 	_, _ = rand.Read(f.meta) // never fails, nor does the next
 	_, _ = rand.Read(f.mass)

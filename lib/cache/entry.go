@@ -28,6 +28,8 @@ const (
 	hasErr
 	isInconsistent
 	isWay
+	isSkipped
+	isUnread
 	hasExtents
 	hasCTime
 	hasBTime
@@ -59,6 +61,8 @@ func fieldsOf(e *rec.Entry) (has uint64) {
 	set(hasErr, e.Err != "")
 	set(isInconsistent, e.Inconsistent)
 	set(isWay, e.Way)
+	set(isSkipped, e.Skipped)
+	set(isUnread, e.Unread)
 	set(hasExtents, len(e.Extents) > 0)
 	set(hasCTime, e.CTime != rec.Time{})
 	set(hasBTime, e.BTime != rec.Time{})
@@ -201,7 +205,7 @@ func decodeEntry(c *wire.Cursor, prev string, nrefs int, e *rec.Entry) error {
 		decodeRare(c, has, e)
 	}
 	e.Inconsistent = has&isInconsistent != 0
-	e.Way = has&isWay != 0
+	e.Way, e.Skipped, e.Unread = has&isWay != 0, has&isSkipped != 0, has&isUnread != 0
 	if has&hasExtents != 0 {
 		decodeExtents(c, nrefs, e)
 	}

@@ -42,7 +42,7 @@ func TestExample(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	snapshot, err := id.Parse("bc3d864907e8ceffe60db0e7a860b90509286a4ef08018850ad8842b35fe89c7")
+	snapshot, err := id.Parse("9e25cbf4ed865dea109624ea3b0c88ff9fea7accda019d39f960dfb8df7d611d")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,6 +52,8 @@ func (e *Entry) check(seen uint64) error {
 		return bad("device number")
 	case e.Type != Dir && e.Way:
 		return bad("way")
+	case e.Type != Dir && (e.Skipped || e.Unread):
+		return bad("skipped or unread")
 	case (e.Type == Dir || e.Type == HardLink) && e.Links != 0:
 		return bad("link count")
 	case !e.plain() && (e.Mode|e.UID|e.GID|e.Flags|e.Links != 0 || e.MTime != Time{} || len(e.XAttrs) > 0):
@@ -126,7 +128,8 @@ func (e *Entry) canonical(seen uint64) error {
 		{kMode, plain}, {kUID, plain}, {kGID, plain}, {kMTime, plain}, {kSize, e.Type == File},
 		{kOff, e.Off != 0}, {kMore, e.More}, {kLinks, e.Links > 1}, {kTarget, e.Type == Symlink},
 		{kLeader, e.Type == HardLink}, {kRdev, e.Type == Char || e.Type == Block}, {kFlags, e.Flags != 0},
-		{kXAttrs, len(e.XAttrs) > 0}, {kErr, e.Err != ""}, {kInconsistent, e.Inconsistent}, {kWay, e.Way}, {kExt, len(e.Extents) > 0},
+		{kXAttrs, len(e.XAttrs) > 0}, {kErr, e.Err != ""}, {kInconsistent, e.Inconsistent}, {kWay, e.Way},
+		{kSkipped, e.Skipped}, {kUnread, e.Unread}, {kExt, len(e.Extents) > 0},
 	} {
 		if (seen>>f.k&1 == 1) != f.want {
 			return fmt.Errorf("key %q: %w", entryKeys[f.k], wire.ErrCanonical)

@@ -53,13 +53,15 @@ func encode(w *wire.Writer, v Record) (payload []byte, err error) {
 		v.encode(w)
 		payload = v.Data
 	case *Stored:
-		begin(w, 4, "stored")
+		begin(w, 5, "stored")
 		w.Str("id")
 		w.Bin(v.ID[:])
 		w.Str("received")
 		writeTime(w, v.Received)
 		w.Str("as")
 		w.Str(v.As)
+		w.Str("crc")
+		w.Uint(uint64(v.Sum()))
 	case *Missing:
 		begin(w, 2, "missing")
 		w.Str("id")
@@ -261,6 +263,7 @@ type layout struct {
 // canonical. Slices of v are parts of c's input, but for an entry's.
 func Decode(c *wire.Cursor, v Record, strict bool) error {
 	var l layout
+	var sum uint32 // of a Stored
 	all := func(keys []string) uint64 { return 1<<len(keys) - 1 }
 	simple := func(read func(k int), keys ...string) layout { return layout{keys, all(keys), read} }
 	switch v := v.(type) {
@@ -306,8 +309,10 @@ func Decode(c *wire.Cursor, v Record, strict bool) error {
 				v.Received = readTime(c)
 			case 3:
 				v.As = string(c.Str(MaxText))
+			case 4:
+				sum = uint32(c.Uint(math.MaxUint32))
 			}
-		}, "t", "id", "received", "as")
+		}, "t", "id", "received", "as", "crc")
 	case *Missing:
 		l = simple(func(int) { v.ID = readID(c) }, "t", "id")
 	case *Checkpoint:
@@ -341,6 +346,9 @@ func Decode(c *wire.Cursor, v Record, strict bool) error {
 		if l.required>>k&1 == 1 && seen>>k&1 == 0 {
 			return fmt.Errorf("key %q: %w", key, ErrAbsent)
 		}
+	}
+	if s, is := v.(*Stored); is && s.Sum() != sum {
+		return fmt.Errorf("what the repository says of snapshot %s: %w", s.ID, ErrSum)
 	}
 	return finish(v, seen, strict)
 }

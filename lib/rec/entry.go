@@ -69,8 +69,12 @@ type Entry struct {
 	Inconsistent bool
 	// Way says of a directory that it is only on the way to something: not all
 	// that is in it is in this tree.
-	Way     bool
-	Extents []Extent
+	Way bool
+	// Skipped says of a directory that names in it were left out because somebody wanted
+	// it so: by a pattern, a size, a mark. Unread says that names in it could not be read
+	// or stored. In both cases what is not in this tree may well exist.
+	Skipped, Unread bool
+	Extents         []Extent
 	// In streams and caches only: they change without reason and are not stored.
 	CTime, BTime Time
 	Ino, Dev     uint64
@@ -113,7 +117,7 @@ const (
 
 // The canonical order of keys.
 var entryKeys = []string{"t", "path", "type", "mode", "uid", "gid", "mtime", "size", "off", "more", "links",
-	"target", "leader", "rdev", "flags", "xattrs", "err", "inconsistent", "way", "ext", "ctime", "btime", "ino", "dev"}
+	"target", "leader", "rdev", "flags", "xattrs", "err", "inconsistent", "way", "skipped", "unread", "ext", "ctime", "btime", "ino", "dev"}
 
 const (
 	kT = iota
@@ -135,6 +139,8 @@ const (
 	kErr
 	kInconsistent
 	kWay
+	kSkipped
+	kUnread
 	kExt
 	kCTime
 	kBTime
@@ -175,6 +181,8 @@ func (e *Entry) Encode(w *wire.Writer, form Form) {
 	set(kErr, e.Err != "")
 	set(kInconsistent, e.Inconsistent)
 	set(kWay, e.Way)
+	set(kSkipped, e.Skipped)
+	set(kUnread, e.Unread)
 	set(kExt, len(e.Extents) > 0)
 	set(kCTime, streamed && e.CTime != Time{})
 	set(kBTime, streamed && e.BTime != Time{})
@@ -218,7 +226,7 @@ func (e *Entry) encodeField(w *wire.Writer, k int) {
 		w.Uint(e.Size)
 	case kOff:
 		w.Uint(e.Off)
-	case kMore, kInconsistent, kWay:
+	case kMore, kInconsistent, kWay, kSkipped, kUnread:
 		w.Bool(true)
 	case kLinks:
 		w.Uint(uint64(e.Links))
@@ -368,6 +376,10 @@ func (e *Entry) decodeField(c *wire.Cursor, k int) {
 		e.Inconsistent = c.Bool()
 	case kWay:
 		e.Way = c.Bool()
+	case kSkipped:
+		e.Skipped = c.Bool()
+	case kUnread:
+		e.Unread = c.Bool()
 	case kLinks:
 		e.Links = uint32(c.Uint(math.MaxUint32))
 	case kTarget:

@@ -87,11 +87,8 @@ func (h *Head) check() error {
 		return fmt.Errorf("head: nonce of %d bytes: %w", len(h.Nonce), ErrBad)
 	}
 	for _, r := range h.Roots {
-		if err := CheckPath(r.Path); err != nil {
-			return fmt.Errorf("head: root: %w", err)
-		}
-		if r.Dir == "" || r.Dir[0] != '/' {
-			return fmt.Errorf("head: root directory %q is not absolute: %w", r.Dir, ErrPath)
+		if err := r.Check(); err != nil {
+			return fmt.Errorf("head: %w", err)
 		}
 	}
 	return nil

@@ -15,6 +15,7 @@
 package rec
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -101,6 +102,18 @@ const NonceSize = 16
 // A Root is one of the sources of a tree: the entries at and below Path were
 // found at and below Dir/Path.
 type Root struct{ Dir, Path string }
+
+// Check reports what a root must not be: its path is one that an entry can have, its directory
+// is absolute.
+func (r Root) Check() error {
+	if err := CheckPath(r.Path); err != nil {
+		return fmt.Errorf("root: %w", err)
+	}
+	if r.Dir == "" || r.Dir[0] != '/' {
+		return fmt.Errorf("root directory %q is not absolute: %w", r.Dir, ErrPath)
+	}
+	return nil
+}
 
 // Paths returns the roots' paths.
 func Paths(roots []Root) (paths []string) {
@@ -214,6 +227,14 @@ type Stored struct {
 	As       string // the store's label for the client; may be empty
 }
 
+// Sum is the checksum that the record carries: CRC-32C over id, seconds (8 bytes), nanoseconds
+// (4 bytes) and as. Who reads the record checks it: nothing else covers these values.
+func (s *Stored) Sum() uint32 {
+	b := binary.BigEndian.AppendUint64(nil, uint64(s.Received.Sec))
+	b = binary.BigEndian.AppendUint32(b, s.Received.Nsec)
+	return crc32.Update(crc32.Update(crc32.Update(0, castagnoli, s.ID[:]), castagnoli, b), castagnoli, []byte(s.As))
+}
+
 // Missing names a blob that a repository could not give.
 type Missing struct{ ID id.ID }
 
@@ -303,6 +324,7 @@ var (
 	ErrTwice   = errors.New("given twice")
 	ErrAbsent  = errors.New("absent")
 	ErrBad     = errors.New("not valid")
+	ErrSum     = errors.New("checksum mismatch")
 	ErrAfter   = errors.New("bytes after the end record")
 )
 

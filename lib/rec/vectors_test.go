@@ -101,7 +101,7 @@ var classes = map[string]error{
 	"empty": ErrEmpty, "cut": ErrCut, "not ours": ErrNotOurs, "version": ErrVersion, "kind": ErrKind,
 	"unknown": ErrUnknown, "twice": ErrTwice, "absent": ErrAbsent, "not valid": ErrBad, "after": ErrAfter,
 	"path": ErrPath, "order": ErrOrder, "field": errField, "limit": wire.ErrLimit, "type": wire.ErrType,
-	"canonical": wire.ErrCanonical,
+	"canonical": wire.ErrCanonical, "checksum": ErrSum,
 }
 
 func TestVectors(t *testing.T) {

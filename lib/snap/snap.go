@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"path"
+	"slices"
 
 	"preserve/lib/id"
 	"preserve/lib/rec"
@@ -31,29 +33,39 @@ type Snapshot struct {
 	Prev       id.ID    // the full snapshot that this one builds on; zero for none
 	Partial    bool     // a checkpoint of a run that had not ended
 	Host, User string
-	Sources    []string // absolute paths, bytes
-	Tags       []string
-	Chunker    rec.Chunker
-	Entries    uint64 // names in the tree
-	Bytes      uint64 // of file content, holes included
-	Warnings   uint64
-	Warned     []string // the first of them
-	Users      []rec.Name
-	Groups     []rec.Name
+	// Roots are what was backed up: what is at and below Path was found at and below Dir/Path.
+	Roots    []rec.Root
+	Tags     []string
+	Chunker  rec.Chunker
+	Entries  uint64 // names in the tree
+	Bytes    uint64 // of file content, holes included
+	Warnings uint64
+	Warned   []string // the first of them
+	Users    []rec.Name
+	Groups   []rec.Name
 }
 
 // Limits of a Snapshot.
 const (
-	MaxTags    = 64
-	MaxSources = 65536
-	MaxWord    = 1024 // bytes of label, tag, host, user
+	MaxTags  = 64
+	MaxRoots = 65536
+	MaxWord  = 1024 // bytes of label, tag, host, user
 )
 
 // Keys in canonical order; all are present but partial, which is only when true.
-var keys = []string{"writer", "label", "time", "prev", "partial", "host", "user", "sources", "tags", "chunker",
+var keys = []string{"writer", "label", "time", "prev", "partial", "host", "user", "roots", "tags", "chunker",
 	"entries", "bytes", "warnings", "warned", "users", "groups"}
 
 const partialKey = 4
+
+// Sources are the absolute paths of what was backed up, sorted.
+func (s *Snapshot) Sources() (paths []string) {
+	for _, r := range s.Roots {
+		paths = append(paths, path.Join(r.Dir, r.Path))
+	}
+	slices.Sort(paths)
+	return paths
+}
 
 // Encode returns the plaintext, or an error if it would be over its limit.
 func (s *Snapshot) Encode() ([]byte, error) {
@@ -71,7 +83,7 @@ func (s *Snapshot) Encode() ([]byte, error) {
 		s.write(w, key)
 	}
 	if w.Len() > MaxPlain {
-		return nil, fmt.Errorf("snapshot of %d bytes: %w of %d: fewer sources or names are needed", w.Len(), wire.ErrLimit, MaxPlain)
+		return nil, fmt.Errorf("snapshot of %d bytes: %w of %d: fewer roots or names are needed", w.Len(), wire.ErrLimit, MaxPlain)
 	}
 	if _, err := Decode(w.Bytes()); err != nil {
 		return nil, err
@@ -104,10 +116,12 @@ func (s *Snapshot) write(w *wire.Writer, key string) {
 		w.Str(s.Host)
 	case "user":
 		w.Str(s.User)
-	case "sources":
-		w.Array(len(s.Sources))
-		for _, p := range s.Sources {
-			w.BinString(p)
+	case "roots":
+		w.Array(len(s.Roots))
+		for _, r := range s.Roots {
+			w.Array(2)
+			w.BinString(r.Dir)
+			w.BinString(r.Path)
 		}
 	case "tags":
 		writeWords(w, s.Tags)
@@ -194,9 +208,16 @@ func (s *Snapshot) read(c *wire.Cursor, key string) {
 		s.Host = string(c.Str(MaxWord))
 	case "user":
 		s.User = string(c.Str(MaxWord))
-	case "sources":
-		for n := c.Array(MaxSources); n > 0 && c.Err() == nil; n-- {
-			s.Sources = append(s.Sources, string(c.Bin(rec.MaxPath)))
+	case "roots":
+		for n := c.Array(MaxRoots); n > 0 && c.Err() == nil; n-- {
+			if c.Array(2) != 2 {
+				c.Fail(errors.New("a root is not [directory, path]"))
+			}
+			r := rec.Root{Dir: string(c.Bin(rec.MaxPath)), Path: string(c.Bin(rec.MaxPath))}
+			if err := r.Check(); c.Err() == nil && err != nil {
+				c.Fail(err)
+			}
+			s.Roots = append(s.Roots, r)
 		}
 	case "tags":
 		s.Tags = readWords(c, MaxTags, MaxWord)

@@ -11,7 +11,7 @@ import (
 
 func sample() *Snapshot {
 	return &Snapshot{WriterKey: make([]byte, 32), WriterName: "laptop", WriterCert: make([]byte, 64), Label: "home",
-		Time: rec.Time{Sec: -1, Nsec: 5}, Prev: id.ID{1}, Partial: true, Host: "h", User: "u", Sources: []string{"/a\xff"},
+		Time: rec.Time{Sec: -1, Nsec: 5}, Prev: id.ID{1}, Partial: true, Host: "h", User: "u", Roots: []rec.Root{{Dir: "/", Path: "a\xff"}},
 		Tags: []string{"t"}, Chunker: rec.Chunker{Name: "gear1", Min: 1, Avg: 2, Max: 3}, Entries: 9, Bytes: 8, Warnings: 1,
 		Warned: []string{"w"}, Users: []rec.Name{{ID: 0, Name: "root"}}, Groups: []rec.Name{{ID: 5, Name: "g"}}}
 }

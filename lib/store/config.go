@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io/fs"
 	"math"
 	"os"
@@ -17,30 +18,26 @@ import (
 // Format is the version of the repository format that this package knows.
 const Format = 1
 
-// ReclaimLock says that a collector deletes under the exclusive lock.
-const ReclaimLock = "lock"
-
 // maxConfig bounds the config file.
 const maxConfig = 4 << 10
 
 // A Config says what a repository is. It never changes.
 type Config struct {
-	ID      [16]byte // of the repository, random
-	Reclaim string
-	Needs   []string // features that a program must know; none in this version
+	ID    [16]byte // of the repository, random
+	Needs []string // features that a program must know; none in this version
 }
 
 // String returns the repository's id.
 func (c Config) String() string { return hex.EncodeToString(c.ID[:]) }
 
 func newConfig() (Config, error) {
-	c := Config{Reclaim: ReclaimLock}
+	c := Config{}
 	_, err := rand.Read(c.ID[:])
 	return c, err
 }
 
-// encode returns the canonical form:
-// {preserve: 1, repository: id, reclaim: "lock", needs: []}.
+// encode returns the canonical form: {preserve: 1, repository: id, needs: [], crc: n}. The
+// checksum is the CRC-32C over all bytes before the key crc.
 func (c *Config) encode() []byte {
 	w := wire.NewWriter()
 	w.Map(4)
@@ -48,21 +45,24 @@ func (c *Config) encode() []byte {
 	w.Uint(Format)
 	w.Str("repository")
 	w.Bin(c.ID[:])
-	w.Str("reclaim")
-	w.Str(c.Reclaim)
 	w.Str("needs")
 	w.Array(len(c.Needs))
 	for _, n := range c.Needs {
 		w.Str(n)
 	}
+	sum := crc32.Checksum(w.Bytes(), castagnoli)
+	w.Str("crc")
+	w.Uint(uint64(sum))
 	return w.Take()
 }
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 var errConfig = errors.New("not valid")
 
 // parseConfig is the inverse of encode. The version comes first, so that all
-// behind it may change: a newer one, an unknown feature or way to reclaim is
-// ErrNewer.
+// after it may change: a newer one, or an unknown feature, is ErrNewer. A checksum that does
+// not match is ErrDamaged.
 func parseConfig(b []byte) (c Config, err error) {
 	r := wire.NewCursor(b, true)
 	key := func(want string) {
@@ -87,19 +87,20 @@ func parseConfig(b []byte) (c Config, err error) {
 	} else {
 		r.Fail(fmt.Errorf("repository: %w", errConfig))
 	}
-	key("reclaim")
-	c.Reclaim = string(r.Str(64))
 	key("needs")
 	for n := r.Array(64); n > 0 && r.Err() == nil; n-- {
 		c.Needs = append(c.Needs, string(r.Str(64)))
 	}
+	before := r.Pos()
+	key("crc")
+	sum := uint32(r.Uint(math.MaxUint32))
 	switch err := r.Finish(); {
 	case err != nil:
 		return c, err
+	case sum != crc32.Checksum(b[:before], castagnoli):
+		return c, fmt.Errorf("%w: checksum mismatch", ErrDamaged)
 	case len(c.Needs) > 0:
 		return c, fmt.Errorf("feature %q: %w", c.Needs[0], ErrNewer)
-	case c.Reclaim != ReclaimLock:
-		return c, fmt.Errorf("reclaim %q: %w", c.Reclaim, ErrNewer)
 	}
 	c.Needs = slices.Clip(c.Needs)
 	return c, nil

@@ -139,7 +139,7 @@ func TestSnapshotObjects(t *testing.T) {
 	for k := range data {
 		bad := bytes.Clone(data)
 		bad[k] ^= 4
-		if s, err := parseSnapshot(bad, i); err == nil && (s.Stored == (rec.Stored{ID: i, Received: s.Received, As: s.As}) && s.Received == mustSnapshot(t, data, i).Received && s.As == "nas/é") && !nonceAt(data, k) {
+		if _, err := parseSnapshot(bad, i); err == nil && !nonceAt(data, k) {
 			t.Fatalf("byte %d of %d changed unnoticed", k, len(data))
 		} else if err != nil && !errors.Is(err, ErrDamaged) {
 			t.Fatal(err)
@@ -148,24 +148,23 @@ func TestSnapshotObjects(t *testing.T) {
 			t.Fatalf("cut at %d: %v", k, err)
 		}
 	}
-	// A damaged object is replaced by the copy in a pack.
+	// A damaged object is replaced by the copy in checkpoints, or else by that in a pack. It is
+	// named.
 	flip(t, path, int64(len(data)/2))
 	lg := &log{}
-	if got, err := walkAll(mustOpen(t, dir, lg), i, false); err != nil || !same(got, downOrder(tree, false)) || len(lg.notes) != 1 {
-		t.Fatalf("%v, %q", err, lg.notes)
+	r = mustOpen(t, dir, lg)
+	if again, err := r.Snapshot(i); err != nil || again.Stored != s.Stored || len(lg.warns) != 1 {
+		t.Fatalf("%+v, %v, %q", again, err, lg.warns)
 	}
-}
-
-func mustSnapshot(t testing.TB, data []byte, i id.ID) *Snapshot {
-	t.Helper()
-	s, err := parseSnapshot(data, i)
-	if err != nil {
+	if err := os.Remove(filepath.Join(dir, "checkpoints", i.String())); err != nil {
 		t.Fatal(err)
 	}
-	return s
+	lg = &log{}
+	if got, err := walkAll(mustOpen(t, dir, lg), i, false); err != nil || !same(got, downOrder(tree, false)) || len(lg.warns) != 1 {
+		t.Fatalf("%v, %q", err, lg.warns)
+	}
 }
 
-// nonceAt tells the bytes of the head's nonce, which may be any.
 func nonceAt(data []byte, k int) bool {
 	at := bytes.Index(data, []byte("\xa5nonce")) + 6 + 2
 	return k >= at && k < at+rec.NonceSize

@@ -181,29 +181,38 @@ func (r *Repo) whereError(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// Snapshot reads a snapshot or checkpoint. If its object is damaged, the blob is
-// taken from the packs, and what the repository says of it is lost. Errors:
-// ErrMissing, ErrForgotten, ErrDamaged, explained.
+// Snapshot reads a snapshot or checkpoint. If its object is damaged, that is named, and the copy
+// in checkpoints is taken, which has the same bytes; or else the blob from the packs, and
+// what the repository says of it is lost. Errors: ErrMissing, ErrForgotten, ErrDamaged,
+// explained.
 func (r *Repo) Snapshot(i id.ID) (*Snapshot, error) {
 	dir, err := r.where(i)
 	if err != nil {
 		return nil, r.whereError("snapshot "+i.String(), err)
 	}
 	path := r.path(dir, i.String())
-	data, err := readLimited(path, maxSnapshot)
-	var s *Snapshot
+	s, err := readSnapshot(path, i)
 	if err == nil {
-		s, err = parseSnapshot(data, i)
+		return s, nil
 	}
-	if err == nil {
+	if s, cerr := readSnapshot(r.path("checkpoints", i.String()), i); cerr == nil {
+		r.opts.Warn("%q: %v: the copy in checkpoints was used", path, err)
 		return s, nil
 	}
 	item, gerr := r.Get(i, Just(rec.KindSnapshot))
 	if gerr != nil {
 		return nil, fmt.Errorf("snapshot %s: %q: %w", i, path, err)
 	}
-	r.opts.Note("%q: %v: the copy in a pack was used", path, err)
+	r.opts.Warn("%q: %v: the copy in a pack was used; when it was received is not known", path, err)
 	return &Snapshot{rec.Stored{ID: i}, item.Session, item.Blob}, nil
+}
+
+func readSnapshot(path string, i id.ID) (*Snapshot, error) {
+	data, err := readLimited(path, maxSnapshot)
+	if err != nil {
+		return nil, err
+	}
+	return parseSnapshot(data, i)
 }
 
 // openObject opens an object for reading. Something that is no file, such as a

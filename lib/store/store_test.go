@@ -392,10 +392,10 @@ func TestConfig(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := parseConfig(c.encode())
-	if err != nil || got.String() != c.String() || got.Reclaim != ReclaimLock {
+	if err != nil || got.String() != c.String() {
 		t.Fatal(got, err)
 	}
-	for name, x := range map[string]Config{"feature": {Reclaim: ReclaimLock, Needs: []string{"s3"}}, "reclaim": {Reclaim: "grace"}} {
+	for name, x := range map[string]Config{"feature": {Needs: []string{"s3"}}} {
 		if _, err := parseConfig(x.encode()); !errors.Is(err, ErrNewer) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -403,7 +403,7 @@ func TestConfig(t *testing.T) {
 }
 
 func FuzzConfig(f *testing.F) {
-	c := Config{Reclaim: ReclaimLock}
+	c := Config{}
 	f.Add(c.encode())
 	c.Needs = []string{"a", "b"}
 	f.Add(c.encode())

@@ -43,7 +43,7 @@ func configCase(what string, data []byte) storetest.Case {
 }
 
 func TestConfigVectors(t *testing.T) {
-	c := Config{ID: [16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}, Reclaim: ReclaimLock}
+	c := Config{ID: [16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15}}
 	good := c.encode()
 	with := func(change func(*Config)) []byte {
 		x := c
@@ -55,10 +55,10 @@ func TestConfigVectors(t *testing.T) {
 		configCase("version 1", good),
 		configCase("version 2, and nothing else that is known", []byte("\x82\xa8preserve\x02\xa3abc\xc3")),
 		configCase("a feature that nobody knows", with(func(c *Config) { c.Needs = []string{"teleport"} })),
-		configCase("another way to reclaim", with(func(c *Config) { c.Reclaim = "grace" })),
+		configCase("a bit of the id flipped", replace("\x07", "\x06")),
 		configCase("version 0", replace("preserve\x01", "preserve\x00")),
 		configCase("a long form of a number", replace("preserve\x01", "preserve\xcc\x01")),
-		configCase("another key", replace("reclaim", "reclain")),
+		configCase("another key", replace("needs", "neets")),
 		configCase("an id of 15 bytes", replace("\xc4\x10\x00", "\xc4\x0f")),
 		configCase("a byte behind its end", append(slices.Clone(good), 0)),
 		configCase("cut off", good[:len(good)-1]),
@@ -104,6 +104,8 @@ func TestSnapshotVectors(t *testing.T) {
 		snapshotCase("no label", encode(func(s *Snapshot) { s.As = "" }), blob.ID),
 		snapshotCase("under another name", good, id.ID{1}),
 		snapshotCase("stored says another id", encode(func(s *Snapshot) { s.ID = id.ID{1} }), blob.ID),
+		snapshotCase("a flipped bit in the time", replace("\xce\x65\x53\xf1\x00\x05", "\xce\x65\x53\xf1\x00\x04"), blob.ID),
+		snapshotCase("another label", replace("nas", "nat"), blob.ID),
 		snapshotCase("a flipped bit in the blob", replace("sealed snapshot", "sealed snapshou"), blob.ID),
 		snapshotCase("another session", encode(func(s *Snapshot) { s.Session = &rec.Session{Data: make([]byte, rec.SessionSize)} }), blob.ID),
 		snapshotCase("a page in its place", encode(func(s *Snapshot) {

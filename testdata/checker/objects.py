@@ -4,7 +4,7 @@ from bisect import bisect_left
 
 from keys import sha256
 from msgpack_strict import Map, Reader, encode
-from records import array, blob_crc, crc32c
+from records import array, blob_crc, crc32c, stored_crc
 from refused import Refused, must
 from streams import Stream
 
@@ -43,14 +43,14 @@ def parse_config(b):
     version = pairs[0][1]
     damaged(isinstance(version, int) and not isinstance(version, bool) and version >= 1, "version")
     must(version == 1, "newer", f"version {version}")
-    damaged([k for k, _ in pairs] == ["preserve", "repository", "reclaim", "needs"], "keys")
+    damaged([k for k, _ in pairs] == ["preserve", "repository", "needs", "crc"], "keys")
     damaged(r.at == len(b) and encode(pairs) == b, "canonical")
     c = dict(pairs)
     damaged(isinstance(c["repository"], bytes) and len(c["repository"]) == 16, "repository")
-    damaged(isinstance(c["reclaim"], str) and len(c["reclaim"]) <= 64, "reclaim")
     array(c["needs"], most=64)
     damaged(all(isinstance(n, str) and len(n) <= 64 for n in c["needs"]), "needs")
-    must(c["reclaim"] == "lock" and not c["needs"], "newer", "a feature")
+    damaged(c["crc"] == crc32c(b[: len(b) - len(encode([("crc", c["crc"])])) + 1]), "checksum")
+    must(not c["needs"], "newer", "a feature")
     return c["repository"]
 
 
@@ -133,6 +133,7 @@ def parse_snapshot_object(b, ident):
     head, stored, session, blob, end = (f for _, f, *_ in got)
     damaged(head["order"] == "loose" and set(head) == {"preserve", "kind", "order", "nonce"}, "head")
     damaged(blob["kind"] == 9 and stored["id"] == ident == blob["id"], "another id")
+    damaged(stored_crc(stored) == stored["crc"], "the crc of what the repository says")
     damaged(blob_crc(blob) == blob["crc"], "the crc of the blob")
     damaged(sha256(session["data"]) == blob["sid"], "another session")
     damaged(

@@ -232,6 +232,8 @@ def entry_table(at_rest):
         ("err", word, False),
         ("inconsistent", truth, False),
         ("way", truth, False),
+        ("skipped", truth, False),
+        ("unread", truth, False),
         ("ext", extents(at_rest), False),
     ]
     if not at_rest:
@@ -253,7 +255,7 @@ TABLES = {
         ("sig", exactly(64), False),
         ("data", binary(1, 20 * MIB), True),
     ],
-    "stored": [("id", ident, True), ("received", time, True), ("as", word, True)],
+    "stored": [("id", ident, True), ("received", time, True), ("as", word, True), ("crc", U32, True)],
     "missing": [("id", ident, True)],
     "checkpoint": [("id", ident, True)],
     "toc": [("rows", binary(0, 20 * MIB), True)],
@@ -350,7 +352,7 @@ def fields_of_type(e):
         must(kind in types or not said & set(keys), "field", f"{keys} in a {kind}")
 
     only(("file",), "size", "off", "more", "inconsistent", "ext")
-    only(("dir",), "way")
+    only(("dir",), "way", "skipped", "unread")
     for key, types in (("target", ("symlink",)), ("leader", ("link",)), ("rdev", ("char", "block"))):
         must(kind in types or key not in e, "field", f"{key} in a {kind}")
     must(kind not in ("dir", "link") or e.get("links", 0) <= 1, "field", "links")
@@ -416,6 +418,11 @@ def crc32c(b):
     for x in b:
         crc = crc >> 8 ^ CRC[(crc ^ x) & 255]
     return crc ^ 0xFFFFFFFF
+
+
+def stored_crc(f):
+    sec, nsec = f["received"]
+    return crc32c(f["id"] + sec.to_bytes(8, "big", signed=True) + nsec.to_bytes(4, "big") + f["as"].encode("utf-8", "surrogateescape"))
 
 
 def blob_crc(f):

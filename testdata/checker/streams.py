@@ -1,7 +1,7 @@
 """Whole streams: docs/format/streams.md, "How a stream begins and ends" and "Records"."""
 
 from msgpack_strict import Map, Reader
-from records import HEAD, HEAD_KEYS, IN, LIMITS, TABLES, canonical_map, check_blob, check_entry, check_fields, one_of
+from records import HEAD, HEAD_KEYS, IN, LIMITS, TABLES, canonical_map, check_blob, check_entry, check_fields, one_of, stored_crc
 from refused import Refused, must
 
 
@@ -72,5 +72,7 @@ class Stream:
         fields = check_fields(pairs, TABLES[t])
         if t == "blob":
             check_blob(fields)
+        if t == "stored":
+            must(stored_crc(fields) == fields["crc"], "checksum", "of what the repository says")
         must(t != "end" or fields["status"] in (0, 3), "not valid", "status")
         return t, fields, canonical_map(fields, TABLES[t], t)

@@ -1,7 +1,7 @@
 """Pages, index pages, snapshots and the rules of a tree: docs/format/snapshots.md."""
 
 from msgpack_strict import Map, Reader, encode
-from records import U63, U64, array, binary, chunker, check_entry, list_of, names, path, path_key, string, time, truth
+from records import U63, U64, array, binary, chunker, check_entry, list_of, names, path, path_key, root, string, time, truth
 from refused import must
 
 MIB = 1 << 20
@@ -68,7 +68,7 @@ SNAPSHOT = [
     ("partial", truth),
     ("host", string(1024)),
     ("user", string(1024)),
-    ("sources", list_of(binary(0, 65536), 65536)),
+    ("roots", list_of(root, 65536)),
     ("tags", list_of(string(1024), 64)),
     ("chunker", chunker),
     ("entries", U64),

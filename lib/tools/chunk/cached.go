@@ -47,6 +47,11 @@ func (c *caches) vouch(e *rec.Entry) (more *shelf, ok bool, err error) {
 			i--
 			continue
 		}
+		if k != nil && e.Way && k.Way && k.Type == rec.Dir {
+			// What changes beside the source is not the source's: else each file that comes and goes in a
+			// directory above it would make another tree.
+			e.MTime = k.MTime
+		}
 		if k == nil || !c.trust.same(e, k, s.near, s.far, c.on) {
 			continue
 		}

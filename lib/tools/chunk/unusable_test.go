@@ -22,8 +22,6 @@ func TestUnusableCache(t *testing.T) {
 		write(t, filepath.Join(dir, fmt.Sprint(i)), random(byte(i), 1000))
 	}
 	stream := scannedAt(t, dir, start(), nil)
-	other := t.TempDir()
-	write(t, filepath.Join(other, "f"), []byte("x"))
 	for name, c := range map[string]struct {
 		spoil  func(v *vault, cache string) *snapshot
 		reason string
@@ -33,7 +31,6 @@ func TestUnusableCache(t *testing.T) {
 		"cut off at once":                   {func(v *vault, cache string) *snapshot { _ = os.Truncate(cache, 30); return nil }, "damaged"},
 		"writable by others":                {func(v *vault, cache string) *snapshot { _ = os.Chmod(cache, 0o622); return nil }, "others can write"},
 		"in a directory writable by others": {func(v *vault, cache string) *snapshot { _ = os.Chmod(v.dir, 0o777); return nil }, "others can write"},
-		"of other sources":                  {func(v *vault, cache string) *snapshot { return v.run(scannedAt(t, other, start(), nil)) }, "sources are others"},
 		"of other sizes": {func(v *vault, cache string) *snapshot {
 			v.fine = true
 			s := v.run(stream)

@@ -316,6 +316,9 @@ func TestSnapshots(t *testing.T) {
 	if err := os.WriteFile(dir+"/snapshots/"+want[1], []byte("?"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Remove(dir + "/checkpoints/" + want[1]); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.RemoveAll(dir + "/index"); err != nil {
 		t.Fatal(err)
 	}

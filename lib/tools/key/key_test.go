@@ -137,7 +137,7 @@ func TestErrors(t *testing.T) {
 		{"new", 2, "-o is missing"},
 		{"new x -o y", 2, "1 arguments where 0 are wanted"},
 		{"new -o x -k m", 2, "-k does not belong here"},
-		{"new -z", 2, "flag provided but not defined: -z"},
+		{"new -z", 2, "unknown option -z"},
 		{"show", 2, "0 arguments where 1 are wanted"},
 		{"show m -o x", 2, "-o does not belong here"},
 		{"derive -k m -o x", 2, "0 arguments where 1 are wanted"},

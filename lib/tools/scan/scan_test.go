@@ -144,7 +144,7 @@ func TestNothingWritten(t *testing.T) {
 		text   string
 	}{
 		{nil, 2, "no path given"},
-		{[]string{"-z", "a"}, 2, "flag provided but not defined"},
+		{[]string{"-z", "a"}, 2, "unknown option -z"},
 		{[]string{"-C", dir, "a", "missing"}, 1, "pv-scan: source missing: no such file or directory\n"},
 		{[]string{"-C", filepath.Join(dir, "none"), "a"}, 1, "no such file or directory"},
 		{[]string{"-C", dir, "/", "a"}, 2, "with -C"},

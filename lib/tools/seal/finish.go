@@ -73,7 +73,7 @@ func (s *sealer) checkpoint(so *sofar) error {
 func (s *sealer) snapshot(so *sofar) *snap.Snapshot {
 	pk, name, cert := s.box.Writer()
 	sn := &snap.Snapshot{WriterKey: pk, WriterName: name, WriterCert: cert, Label: s.opts.label, Tags: s.opts.tags,
-		Time: s.head.Time, Prev: s.stored.prev(), Host: word(s.head.Host), User: word(s.head.User), Sources: sources(s.head.Roots),
+		Time: s.head.Time, Prev: s.stored.prev(), Host: word(s.head.Host), User: word(s.head.User), Roots: s.head.Roots,
 		Entries: so.entries, Bytes: so.bytes, Users: so.users, Groups: so.groups}
 	if s.head.Chunker != nil {
 		sn.Chunker = *s.head.Chunker

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
@@ -158,18 +157,6 @@ var errStream = errors.New("not a tree that can be restored")
 // errUncut is a stream from pv-scan --stdin, pv-chunk --plain and the like:
 // sealed as it is, it would share nothing with other backups.
 var errUncut = errors.New("an uncut content stream")
-
-func sources(roots []rec.Root) (paths []string) {
-	for _, r := range roots {
-		p := strings.TrimSuffix(r.Dir, "/") + "/" + r.Path
-		if p != "/" {
-			p = strings.TrimSuffix(p, "/")
-		}
-		paths = append(paths, p)
-	}
-	slices.Sort(paths)
-	return paths
-}
 
 func word(s string) string {
 	if len(s) > snap.MaxWord {

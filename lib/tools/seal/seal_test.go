@@ -214,7 +214,7 @@ func TestSealed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if sn.Label != "job" || len(sn.Tags) != 2 || sn.Entries != 5 || sn.Bytes != 20 || sn.WriterName != "tester" || sn.Warned[0] != "secret name" ||
-		sn.Users[0].Name != "one" || sn.Groups[0].Name != "two" || fmt.Sprint(sn.Sources) != "[/ /srv/a]" || sn.Host != "h" || sn.Chunker.Name != "c" {
+		sn.Users[0].Name != "one" || sn.Groups[0].Name != "two" || fmt.Sprint(sn.Sources()) != "[/ /srv/a]" || sn.Host != "h" || sn.Chunker.Name != "c" {
 		t.Errorf("snapshot %+v", sn)
 	}
 }

@@ -114,7 +114,7 @@ func (c *comparer) differs(what, path string, more ...string) {
 // begin starts to read the live tree, once it is known how much of it counts.
 func (c *comparer) begin(first string) {
 	if c.live == nil {
-		c.cover = cover{sources: c.snap.Sources, all: first == "" || c.rooted || len(c.snap.Sources) == 0}
+		c.cover = cover{roots: c.snap.Roots, all: first == "" || c.rooted || len(c.snap.Roots) == 0}
 		walked := c.cover
 		c.live = newLiveTree(c.env, c.roots, &walked)
 	}
@@ -128,8 +128,8 @@ func (c *comparer) until(path *string, tell bool) error {
 		if e == nil || path != nil && rec.ComparePaths(e.Path, *path) >= 0 {
 			return err
 		}
-		if tell && e.Path != "" && !c.partial(e.Path) && c.choose.onPath(e.Path) {
-			if at, _ := c.cover.covers(e.Path); at {
+		if inside, partial := c.within(e.Path); tell && e.Path != "" && !partial && c.choose.onPath(e.Path) {
+			if at, _ := c.cover.covers(e.Path); at || inside {
 				c.differs("extra", e.Path, e.Type.String())
 			}
 		}
@@ -137,14 +137,15 @@ func (c *comparer) until(path *string, tell bool) error {
 	}
 }
 
-// partial reports whether the deepest directory of the snapshot above a path is.
-func (c *comparer) partial(path string) bool {
+// within reports whether a path is inside a directory of the snapshot, and whether the deepest
+// of them is partial.
+func (c *comparer) within(path string) (inside, partial bool) {
 	for _, d := range slices.Backward(c.dirs) {
 		if rec.Below(path, d.path) {
-			return d.partial
+			return true, d.partial
 		}
 	}
-	return false
+	return false, false
 }
 
 // enter takes down that the snapshot has a directory.
@@ -152,7 +153,7 @@ func (c *comparer) enter(e *rec.Entry) {
 	for n := len(c.dirs); n > 0 && !rec.Below(e.Path, c.dirs[n-1].path); n-- {
 		c.dirs = c.dirs[:n-1]
 	}
-	c.dirs = append(c.dirs, place{e.Path, e.Err != "" || e.Way})
+	c.dirs = append(c.dirs, place{e.Path, e.Err != "" || e.Way || e.Unread || e.Skipped})
 }
 
 func (c *comparer) Entry(e *rec.Entry) error {

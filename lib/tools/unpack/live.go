@@ -85,13 +85,12 @@ func (r liveReport) Skipped(path, why string) {
 }
 
 // A cover is the part of a live tree that a snapshot speaks of: what is at and
-// below its sources, and the directories above them. A snapshot tells where its
-// sources were, but not from which directory on their paths are stored: every end
-// of a source's path is taken for one.
+// below its roots, and the directories above them. A root that is the directory itself, and not
+// an entry (as of a list of files), covers nothing: what is in the snapshot's directories they say
+// themselves.
 type cover struct {
-	sources []string
-	all     bool   // the snapshot has the root itself
-	inside  string // a directory that is covered, the last one met
+	roots []rec.Root
+	all   bool // the snapshot has the root itself
 }
 
 // Take implements tree.Chooser.
@@ -103,23 +102,20 @@ func (c *cover) Take(path string, _ *tree.Stat) bool {
 // Enter implements tree.Chooser.
 func (c *cover) Enter(*tree.Dir) []string { return nil }
 
-// covers reports whether a path is at or below a source, or above one.
+// covers reports whether a path is at or below a root, or above one.
 func (c *cover) covers(path string) (at, above bool) {
-	if c.all || c.inside != "" && rec.Below(path, c.inside) {
+	if c.all {
 		return true, false
 	}
-	for _, s := range c.sources {
-		for i := range len(s) {
-			if s[i] != '/' || i+1 == len(s) {
-				continue
-			}
-			if end := s[i+1:]; rec.Below(path, end) {
-				c.inside = end
-				return true, false
-			} else if rec.Below(end, path) {
-				above = true
-			}
+	for _, r := range c.roots {
+		if r.Path == "" {
+			above = true
+			continue
 		}
+		if rec.Below(path, r.Path) {
+			return true, false
+		}
+		above = above || rec.Below(r.Path, path)
 	}
 	return false, above
 }

@@ -65,6 +65,12 @@ func (l *lister) object(b []byte, e *rec.Entry) []byte {
 	if e.Way {
 		b = append(b, `,"way":true`...)
 	}
+	if e.Skipped {
+		b = append(b, `,"skipped":true`...)
+	}
+	if e.Unread {
+		b = append(b, `,"unread":true`...)
+	}
 	return append(b, '}')
 }
 

@@ -25,7 +25,7 @@ func lossy(t *testing.T) *stream {
 	b := file("b", x(0, 0, 5), x(1, 0, 4))
 	b.Links = 2
 	p := s.page([]*rec.Entry{file("a", x(0, 0, 2)), b, {Path: "c", Type: rec.HardLink, Leader: "b"}, {Path: "d", Type: rec.Socket, Mode: 0o600}, file("e", x(0, 0, 5))}, d1, d2)
-	return s.put(s.snapshot(p, snap.Snapshot{Entries: 5, Bytes: 16, Users: []rec.Name{{ID: 0, Name: "root"}}, Sources: []string{"/srv"}}), p, d1, &rec.Missing{ID: d2.ID})
+	return s.put(s.snapshot(p, snap.Snapshot{Entries: 5, Bytes: 16, Users: []rec.Name{{ID: 0, Name: "root"}}, Roots: []rec.Root{{Dir: "/", Path: "srv"}}}), p, d1, &rec.Missing{ID: d2.ID})
 }
 
 // large is a snapshot of a file that is too large to be held until all of it is
@@ -225,14 +225,13 @@ func TestCompareHoles(t *testing.T) {
 	}
 }
 
-// Sources tell how much of a live tree the snapshot speaks of.
+// Roots tell how much of a live tree the snapshot speaks of.
 func TestCover(t *testing.T) {
-	c := cover{sources: []string{"/home/eve", "/srv/data/x"}}
+	c := cover{roots: []rec.Root{{Dir: "/", Path: "home/eve"}, {Dir: "/srv", Path: "data/x"}}}
 	for path, want := range map[string][2]bool{
-		"home": {false, true}, "home/eve": {true, false}, "home/eve/a": {true, false}, "home/bob": {}, "eve": {true, false}, "eve/b": {true, false},
-		"srv": {false, true}, "srv/other": {}, "data": {false, true}, "data/x": {true, false}, "x": {true, false}, "etc": {}, "homes": {},
+		"home": {false, true}, "home/eve": {true, false}, "home/eve/a": {true, false}, "home/bob": {}, "eve": {},
+		"srv": {}, "data": {false, true}, "data/x": {true, false}, "x": {}, "etc": {}, "homes": {},
 	} {
-		c.inside = ""
 		if at, above := c.covers(path); at != want[0] || above != want[1] {
 			t.Errorf("%s: at %v, above %v", path, at, above)
 		}
@@ -243,25 +242,21 @@ func TestCover(t *testing.T) {
 	}
 }
 
-func TestRootsOf(t *testing.T) {
+// What is stripped off a root's path is part of its directory.
+func TestStrippedRoots(t *testing.T) {
 	for _, c := range []struct {
-		sources []string
-		first   string
-		want    string
+		root rec.Root
+		n    int
+		want rec.Root
 	}{
-		{[]string{"/home/eve"}, "home", "//home/eve"},
-		{[]string{"/home/eve"}, "eve", "/home/eve"},
-		{[]string{"/home/eve"}, "", "/home/eve/"},
-		{[]string{"/srv/a", "/srv/b/c", "/etc"}, "a", "/srv/a /srv/b/c //etc"},
-		{[]string{"/"}, "", "//"},
-		{[]string{"relative", "/x/../y"}, "zz", ""},
+		{rec.Root{Dir: "/", Path: "home/eve"}, 0, rec.Root{Dir: "/", Path: "home/eve"}},
+		{rec.Root{Dir: "/", Path: "home/eve"}, 1, rec.Root{Dir: "/home", Path: "eve"}},
+		{rec.Root{Dir: "/srv", Path: "a"}, 1, rec.Root{Dir: "/srv/a"}},
+		{rec.Root{Dir: "/srv", Path: "a"}, 5, rec.Root{Dir: "/srv/a"}},
+		{rec.Root{Dir: "/srv"}, 2, rec.Root{Dir: "/srv"}},
 	} {
-		var got []string
-		for _, r := range rootsOf(c.sources, c.first) {
-			got = append(got, r.Dir+"/"+r.Path)
-		}
-		if strings.Join(got, " ") != c.want {
-			t.Errorf("%q, %q: %q, want %q", c.sources, c.first, got, c.want)
+		if got := stripped([]rec.Root{c.root}, c.n); len(got) != 1 || got[0] != c.want {
+			t.Errorf("%v, %d: %v, want %v", c.root, c.n, got, c.want)
 		}
 	}
 }

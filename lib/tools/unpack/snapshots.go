@@ -284,7 +284,7 @@ func writeJSON(out io.Writer, f found) {
 		line.Writer, line.Label, line.Time, line.Partial = s.WriterName, s.Label, stamp(s.Time), s.Partial
 		line.Host, line.User, line.Tags, line.Warnings = s.Host, s.User, s.Tags, s.Warnings
 		line.Entries, line.Bytes = &s.Entries, &s.Bytes
-		for _, p := range s.Sources {
+		for _, p := range s.Sources() {
 			line.Sources = append(line.Sources, text(p))
 		}
 	}
@@ -299,7 +299,7 @@ func writeTable(out io.Writer, list []found) {
 		when := f.stored.Received.Std().Local().Format(time.DateTime)
 		if s := f.snap; s != nil {
 			var sources []string
-			for _, p := range s.Sources {
+			for _, p := range s.Sources() {
 				sources = append(sources, rec.Quote(p))
 			}
 			label := s.Label

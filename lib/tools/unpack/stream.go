@@ -3,6 +3,7 @@ package unpack
 import (
 	"errors"
 	"fmt"
+	"path"
 	"strings"
 	"sync/atomic"
 
@@ -65,7 +66,7 @@ func (s *streamer) head(first string) error {
 		return nil
 	}
 	s.headed = true
-	err := s.out.Write(&rec.Head{Kind: rec.Content, Host: s.snap.Host, User: s.snap.User, Time: s.snap.Time, Roots: rootsOf(s.snap.Sources, first)})
+	err := s.out.Write(&rec.Head{Kind: rec.Content, Host: s.snap.Host, User: s.snap.User, Time: s.snap.Time, Roots: stripped(s.snap.Roots, s.choose.strip)})
 	s.out.Tick(nil, func() (uint64, uint64) { return s.files.Load(), s.length.Load() })
 	return err
 }
@@ -241,36 +242,20 @@ func (s *streamer) finish() error {
 	return s.out.Write(&s.end)
 }
 
-// rootsOf finds the roots of a tree again: a snapshot tells where its sources
-// were, but not from which directory on their paths are stored. first is the
-// first path that is. Pages are cut alike only below the same roots.
-func rootsOf(sources []string, first string) (roots []rec.Root) {
-	top, _, _ := strings.Cut(first, "/")
-	dir := "/"
-	for _, s := range sources {
-		if !strings.HasPrefix(s, "/") {
-			continue
-		}
-		r := rec.Root{Dir: dir}
-		switch rest, begins := strings.CutPrefix(s, strings.TrimSuffix(dir, "/")+"/"); {
-		case first == "":
-			r.Dir = s
-		case begins:
-			r.Path = rest
-		default:
-			r.Dir, r.Path = "/", strings.TrimPrefix(s, "/")
-		}
-		// The longest end of the source that begins with that name.
-		for at := 0; first != "" && at < len(s); at++ {
-			if s[at] == '/' && rec.Below(s[at+1:], top) {
-				r = rec.Root{Dir: s[:max(at, 1)], Path: s[at+1:]}
-				dir = r.Dir
-				break
-			}
-		}
-		if rec.CheckPath(r.Path) == nil {
-			roots = append(roots, r)
+// stripped is the roots of a tree of which n names are taken off the front of each path: they
+// become part of the directory that a root was found in.
+func stripped(roots []rec.Root, n int) []rec.Root {
+	if n == 0 {
+		return roots
+	}
+	var out []rec.Root
+	for _, r := range roots {
+		names := strings.Split(r.Path, "/")
+		k := min(n, len(names))
+		r = rec.Root{Dir: path.Join(r.Dir, path.Join(names[:k]...)), Path: strings.Join(names[k:], "/")}
+		if len(out) == 0 || out[len(out)-1] != r {
+			out = append(out, r)
 		}
 	}
-	return roots
+	return out
 }

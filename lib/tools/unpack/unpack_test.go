@@ -276,7 +276,7 @@ func someSnapshots(t *testing.T) (list []byte, ids []string) {
 	s := newStream(t, rec.Loose)
 	p := s.page([]*rec.Entry{dir("a")})
 	for n, label := range []string{"home", "home", "", "cafe"} {
-		b := s.snapshot(p, snap.Snapshot{Label: label, Entries: uint64(n), Sources: []string{"/srv\xff"}})
+		b := s.snapshot(p, snap.Snapshot{Label: label, Entries: uint64(n), Roots: []rec.Root{{Dir: "/", Path: "srv\xff"}}})
 		ids = append(ids, b.ID.String())
 		s.put(&rec.Stored{ID: b.ID, Received: rec.Time{Sec: int64(100 - n)}}, b)
 	}
