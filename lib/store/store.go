@@ -44,7 +44,7 @@ var (
 	ErrCollected = errors.New("collected by a newer version of Preserve: upgrade")
 	ErrLocked    = errors.New("locked by a collector")
 	ErrNotEmpty  = errors.New("holds other things: give an empty or a new directory")
-	ErrNoParent  = fmt.Errorf("the directory above it does not exist: %w", fs.ErrNotExist)
+	ErrNoParent  = errors.New("the directory above it does not exist")
 	ErrMissing   = errors.New("missing in the repository")
 	ErrForgotten = errors.New("marked as forgotten")
 	ErrDamaged   = pack.ErrDamaged

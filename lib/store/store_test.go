@@ -308,7 +308,7 @@ func TestCreateRefuses(t *testing.T) {
 			t.Errorf("%s: %v %v", name, r, err)
 		}
 	}
-	if r, err := Create(filepath.Join(t.TempDir(), "not", "mounted"), Options{}); !errors.Is(err, os.ErrNotExist) {
+	if r, err := Create(filepath.Join(t.TempDir(), "not", "mounted"), Options{}); !errors.Is(err, ErrNoParent) {
 		t.Error(r, err)
 	}
 	// What a creator that died leaves, and a new file system, are empty.
