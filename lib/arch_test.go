@@ -67,7 +67,7 @@ var allowed = []struct {
 	{5, "tools/put", []string{"id", "rec", "remote", "store", "tool"}},
 	{5, "tools/get", []string{"id", "ids", "rec", "remote", "store", "tool"}},
 	{5, "tools/unpack", []string{"acl", "box", "id", "key", "page", "par", "pattern", "rec", "snap", "spool", "tarball", "tool", "tree", "walk"}},
-	{5, "tools/key", []string{"key", "tool"}},
+	{5, "tools/key", []string{"key", "tool", sys}},
 	{5, "tools/json", []string{"rec", "tool", "wire"}},
 	{5, "tools/tee", []string{"rec", "tool"}},
 	{5, "tools/job", []string{"job", "remote", "tool"}},

@@ -9,8 +9,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"preserve/lib/durable"
 )
@@ -131,16 +135,21 @@ func (k *Key) Marshal(made time.Time) []byte {
 		fmt.Fprintf(&b, " of the writer %s", name)
 	}
 	fmt.Fprintf(&b, "\nkey id  %s\nmade    %s\n", k.id, made.UTC().Format(time.DateOnly))
-	fmt.Fprintf(&b, "can     %s\ncannot  %s\n\n", k.kind.Can(), k.kind.Cannot())
+	fmt.Fprintf(&b, "can     %s\ncannot  %s\n", k.kind.Can(), k.kind.Cannot())
+	for _, line := range k.carried.lines() {
+		b.WriteString(revokedWord + "  " + line)
+	}
+	b.WriteByte('\n')
 	b.Write(pem.EncodeToMemory(&pem.Block{Type: k.label(), Bytes: k.body()}))
 	return b.Bytes()
 }
 
-// Parse reads a key file. Text above the key is not looked at; behind it only
-// white space may stand. Parse keeps nothing of data.
+// Parse reads a key file. Of the text above the key only lines that begin with the
+// word "revoked" are looked at (docs/format/revoked.md); behind it only white space
+// may stand. Parse keeps nothing of data.
 //
 // Errors: ErrSize, ErrNotKey, ErrTrailing, ErrVersion, ErrChecksum, ErrKind,
-// ErrLength, ErrName, ErrID, ErrField, ErrWrapped.
+// ErrLength, ErrName, ErrID, ErrField, ErrWrapped, ErrRevokedLine.
 func Parse(data []byte) (*Key, error) {
 	block, err := decodePEM(data)
 	switch {
@@ -158,7 +167,8 @@ func Parse(data []byte) (*Key, error) {
 	if block.Type != k.label() {
 		return nil, fmt.Errorf("%q holds a %s key: %w", block.Type, k.kind, ErrKind)
 	}
-	return k, nil
+	k.carried, err = carried(data)
+	return k, err
 }
 
 // decodePEM returns the one block of data, nil if there is none without headers.
@@ -183,7 +193,24 @@ func decodePEM(data []byte) (*pem.Block, error) {
 // Load reads the key file path, after Seclude. The warning, if there is one, is for
 // the user: others may read the file. Errors name the file, and are those of Parse,
 // of Seclude and of the file system.
+//
+// path may be a pipe or a descriptor, which is read once and to its end. A descriptor
+// that was handed down by its number is closed in whatever this process starts: those
+// commands need no key.
 func Load(path string) (k *Key, warning string, err error) {
+	data, warning, err := ReadFile(path)
+	if err != nil {
+		return nil, "", err
+	}
+	if k, err = Parse(data); err != nil {
+		return nil, "", fmt.Errorf("key file %q: %w", path, err)
+	}
+	return k, warning, nil
+}
+
+// ReadFile is Load, and returns the bytes for Parse or ParseWrapped: at most one more
+// than MaxFile.
+func ReadFile(path string) (data []byte, warning string, err error) {
 	if err := Seclude(); err != nil {
 		return nil, "", fmt.Errorf("key file %q: %w", path, err)
 	}
@@ -196,17 +223,32 @@ func Load(path string) (k *Key, warning string, err error) {
 	if err != nil {
 		return nil, "", fmt.Errorf("key file %q: %w", path, cause(err))
 	}
-	if mode := st.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 {
+	if mode := st.Mode(); mode.IsRegular() && mode.Perm()&0o077 != 0 && !credential(path, mode) {
 		warning = fmt.Sprintf("key file %q is open to others (mode %04o): chmod 600 it", path, mode.Perm())
 	}
-	data, err := io.ReadAll(io.LimitReader(f, MaxFile+1))
-	if err == nil {
-		k, err = Parse(data)
-	}
-	if err != nil {
+	if data, err = io.ReadAll(io.LimitReader(f, MaxFile+1)); err != nil {
 		return nil, "", fmt.Errorf("key file %q: %w", path, cause(err))
 	}
-	return k, warning, nil
+	keep(path)
+	return data, warning, nil
+}
+
+// credential reports whether path is a credential that systemd has made for this
+// service. Its mode shows a group that may read, which is the mask of an access list
+// with the service's user in it and nobody else.
+func credential(path string, mode os.FileMode) bool {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	return dir != "" && filepath.Dir(path) == filepath.Clean(dir) && mode.Perm()&0o037 == 0
+}
+
+// keep lets no command that this process starts inherit the descriptor that path
+// names, if it names one.
+func keep(path string) {
+	for _, dir := range []string{"/dev/fd/", "/proc/self/fd/"} {
+		if n, err := strconv.Atoi(strings.TrimPrefix(path, dir)); err == nil && strings.HasPrefix(path, dir) && n > 2 {
+			unix.CloseOnExec(n)
+		}
+	}
 }
 
 // Save writes k's key file to path, readable by its owner only, and returns when

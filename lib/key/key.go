@@ -77,6 +77,8 @@ type Key struct {
 	kind Kind
 	id   ID
 	name string
+	// What its file says of revoked writers; nil for none.
+	carried *Revoked
 	// A function for the reason that Secret is one.
 	reveal func() *values
 }
@@ -199,7 +201,7 @@ func newKey(kind Kind, id ID, name string, v *values) (_ *Key, err error) {
 	if kind == Master {
 		v.fields[fMetaPK], v.fields[fDataPK] = v.metaPublic.Bytes(), v.dataPublic.Bytes()
 	}
-	return &Key{kind, id, name, func() *values { return v }}, nil
+	return &Key{kind: kind, id: id, name: name, reveal: func() *values { return v }}, nil
 }
 
 // openKEM returns the key pair of a seed, or the public key alone, or nothing.

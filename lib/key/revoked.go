@@ -8,8 +8,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // MaxRevoked is the most bytes that a file of revoked writers may have.
@@ -74,6 +79,64 @@ func (r *Revoked) Read(name string, text []byte) error {
 	return nil
 }
 
+// Add adds what other has, which may be nil.
+func (r *Revoked) Add(other *Revoked) {
+	if other == nil {
+		return
+	}
+	if r.where == nil {
+		r.where = map[[ed25519.PublicKeySize]byte]string{}
+	}
+	maps.Copy(r.where, other.where)
+}
+
+// lines returns a line for each writer, with the place that it is known from.
+func (r *Revoked) lines() (lines []string) {
+	if r == nil {
+		return nil
+	}
+	for writer, where := range r.where {
+		lines = append(lines, fmt.Sprintf("%x  # %s\n", writer, strings.Map(func(c rune) rune {
+			if unicode.IsControl(c) {
+				return '?'
+			}
+			return c
+		}, where)))
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+// revokedWord begins the lines above a key that name revoked writers.
+const revokedWord = "revoked"
+
+// carried returns the writers that the lines above the key in a key file revoke.
+func carried(data []byte) (*Revoked, error) {
+	above, _, _ := bytes.Cut(data, []byte(pemBegin))
+	var text []byte
+	for line := range bytes.Lines(above) {
+		rest, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte(revokedWord))
+		if ok && (len(rest) == 0 || rest[0] == ' ' || rest[0] == '\t') {
+			text = append(text, rest...)
+		}
+		text = append(text, '\n') // lines are counted as in the file
+	}
+	r := &Revoked{}
+	return r, r.Read("the key file", text)
+}
+
+// Revoked returns the writers that k's file revokes, in lines above the key.
+func (k *Key) Revoked() *Revoked { return k.carried }
+
+// Carrying returns k with these revoked writers in its file, and those that are there.
+func (k *Key) Carrying(r *Revoked) *Key {
+	with := *k
+	with.carried = &Revoked{}
+	with.carried.Add(k.carried)
+	with.carried.Add(r)
+	return &with
+}
+
 // Load adds the writers of a file. The warning, if there is one, is for the user:
 // others may change the file. Errors name the file, and are those of Read and of
 // the file system.
@@ -97,14 +160,27 @@ func (r *Revoked) Load(path string) (warning string, err error) {
 	return warning, r.Read(path, text)
 }
 
-// LoadBeside adds the writers of the file that stands beside a key file, if there is
-// one.
-func (r *Revoked) LoadBeside(keyFile string) (warning string, err error) {
-	warning, err = r.Load(keyFile + RevokedSuffix)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
+// LoadBeside adds the writers of the files that stand beside a key file: under the name
+// that it was given by, and, if a link leads to it, under its own name too. Neither need
+// be there. The warnings are those of Load.
+func (r *Revoked) LoadBeside(keyFile string) (warnings []string, err error) {
+	names := []string{keyFile + RevokedSuffix}
+	if own, err := filepath.EvalSymlinks(keyFile); err == nil && own != filepath.Clean(keyFile) {
+		names = append(names, own+RevokedSuffix)
 	}
-	return warning, err
+	for _, name := range names {
+		warning, err := r.Load(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return warnings, err
+		}
+		if warning != "" {
+			warnings = append(warnings, warning)
+		}
+	}
+	return warnings, nil
 }
 
 // ParseWriter reads a writer's public key as 64 hex digits: ErrRevokedLine.

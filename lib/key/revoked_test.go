@@ -1,6 +1,7 @@
 package key
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"io/fs"
@@ -8,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestRevoked(t *testing.T) {
@@ -67,8 +69,8 @@ func TestRevokedFiles(t *testing.T) {
 	dir := t.TempDir()
 	keyFile := filepath.Join(dir, "read.key")
 	var r Revoked
-	if warning, err := r.LoadBeside(keyFile); warning != "" || err != nil {
-		t.Errorf("no file: %q, %v", warning, err)
+	if warnings, err := r.LoadBeside(keyFile); len(warnings) > 0 || err != nil {
+		t.Errorf("no file: %q, %v", warnings, err)
 	}
 	if _, err := r.Load(keyFile + RevokedSuffix); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
@@ -76,14 +78,14 @@ func TestRevokedFiles(t *testing.T) {
 	if err := os.WriteFile(keyFile+".revoked", []byte(strings.Repeat("ab", 32)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if warning, err := r.LoadBeside(keyFile); warning != "" || err != nil || r.Len() != 1 {
-		t.Errorf("%q, %v, %d writers", warning, err, r.Len())
+	if warnings, err := r.LoadBeside(keyFile); len(warnings) > 0 || err != nil || r.Len() != 1 {
+		t.Errorf("%q, %v, %d writers", warnings, err, r.Len())
 	}
 	if err := os.Chmod(keyFile+".revoked", 0o620); err != nil {
 		t.Fatal(err)
 	}
-	if warning, err := r.LoadBeside(keyFile); !strings.Contains(warning, "can be changed by others") || err != nil {
-		t.Errorf("%q, %v", warning, err)
+	if warnings, err := r.LoadBeside(keyFile); len(warnings) != 1 || !strings.Contains(warnings[0], "can be changed by others") || err != nil {
+		t.Errorf("%q, %v", warnings, err)
 	}
 	if err := os.Remove(keyFile + ".revoked"); err != nil {
 		t.Fatal(err)
@@ -127,4 +129,78 @@ func FuzzRevoked(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Who gives a link to a key file gives what stands beside the file that it leads to.
+func TestRevokedBesideTheLinksTarget(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "keys"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"keys/read.key": "", "keys/read.key.revoked": strings.Repeat("ab", 32), "current.key.revoked": strings.Repeat("cd", 32),
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	link := filepath.Join(dir, "current.key")
+	for _, target := range []string{"keys/read.key", filepath.Join(dir, "keys/read.key")} {
+		if err := os.Symlink(target, link); err != nil {
+			t.Fatal(err)
+		}
+		var r Revoked
+		if warnings, err := r.LoadBeside(link); len(warnings) > 0 || err != nil || r.Len() != 2 {
+			t.Errorf("%s: %q, %v, %d writers", target, warnings, err, r.Len())
+		}
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// A link that leads nowhere has nothing beside its end.
+	if err := os.Symlink("none", link); err != nil {
+		t.Fatal(err)
+	}
+	var r Revoked
+	if _, err := r.LoadBeside(link); err != nil || r.Len() != 1 {
+		t.Errorf("%v, %d writers", err, r.Len())
+	}
+}
+
+// A key file may name revoked writers above the key. They stay with the key.
+func TestKeyFileCarriesRevoked(t *testing.T) {
+	m, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := m.Derive(Read, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := strings.Repeat("ab", 32), strings.Repeat("cd", 32)
+	text := string(read.Marshal(time.Now()))
+	k, err := Parse([]byte("revoked " + a + " # stolen\nrevokedx y\n\trevoked\t" + b + "\r\n" + text))
+	if err != nil || k.Revoked().Len() != 2 {
+		t.Fatalf("%v, %d writers", err, k.Revoked().Len())
+	}
+	if where, ok := k.Revoked().Find(bytes.Repeat([]byte{0xcd}, 32)); !ok || !strings.Contains(where, "line 3") {
+		t.Errorf("%q, %v", where, ok)
+	}
+	more := &Revoked{}
+	if err := more.Read("beside\n", []byte(strings.Repeat("ef", 32))); err != nil {
+		t.Fatal(err)
+	}
+	again, err := Parse(k.Carrying(more).Marshal(time.Now()))
+	if err != nil || again.Revoked().Len() != 3 {
+		t.Fatalf("%v, %d writers", err, again.Revoked().Len())
+	}
+	if k.Revoked().Len() != 2 {
+		t.Error("Carrying has changed the key that it was called of")
+	}
+	if none, err := Parse([]byte(text)); err != nil || none.Revoked().Len() != 0 {
+		t.Errorf("%v, %d writers", err, none.Revoked().Len())
+	}
+	if _, err := Parse([]byte("revoked the laptop\n" + text)); !errors.Is(err, ErrRevokedLine) {
+		t.Errorf("a line that names nobody: %v", err)
+	}
 }

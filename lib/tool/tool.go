@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -214,6 +215,45 @@ func (e *Env) Refuse(err *error, stream func(name string) []byte) {
 		_, _ = f.Write(stream(e.Name)) // if nobody reads it nobody is misled
 	}
 }
+
+// ErrOpen is a stdout that others may read.
+var ErrOpen = errors.New("stdout can be read by others")
+
+// Private returns ErrOpen, with a hint, if stdout is a file or a named pipe that others
+// than its owner may read or write. A command asks before it prints a secret.
+func (e *Env) Private() error {
+	f, ok := e.Stdout.(*os.File)
+	if !ok {
+		return nil
+	}
+	st, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("look at stdout: %w", err)
+	}
+	mode := st.Mode()
+	if !mode.IsRegular() && mode&os.ModeNamedPipe == 0 || mode.Perm()&0o077 == 0 {
+		return nil
+	}
+	return &Hint{fmt.Errorf("%w (mode %04o): nothing was printed", ErrOpen, mode.Perm()),
+		"remove the file and make it with umask 077, as in: (umask 077; COMMAND >FILE)"}
+}
+
+// DropKey closes the key that pv-key hold hands on to all that it starts. A command that
+// needs no key calls it first: neither it nor what it starts has one then.
+func (e *Env) DropKey() {
+	name := os.Getenv("PV_KEY")
+	n, err := strconv.Atoi(strings.TrimPrefix(name, "/proc/self/fd/"))
+	if err != nil || n <= 2 {
+		return
+	}
+	// Another file may have the number, if somebody between has closed the key.
+	if link, err := os.Readlink(name); err == nil && link == HeldKey {
+		_ = unix.Close(n)
+	}
+}
+
+// HeldKey is what the system calls a key that is held (package key, Hold).
+const HeldKey = "/memfd:key (deleted)"
 
 // isPipe reports whether f is a pipe or a socket.
 func isPipe(f *os.File) bool {

@@ -134,3 +134,33 @@ func TestInputKeepsDeadlines(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A command that needs no key closes the one that is handed on, and nothing else.
+func TestDropKey(t *testing.T) {
+	hold := func(name string) int {
+		fd, err := unix.MemfdCreate(name, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fd
+	}
+	isOpen := func(fd int) bool {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0)
+		return err == nil
+	}
+	e, _, _ := env()
+	held, other := hold("key"), hold("other")
+	defer unix.Close(other)
+	for _, name := range []string{"", "master.key", "/proc/self/fd/x", "/proc/self/fd/1", fmt.Sprintf("/proc/self/fd/%d", other)} {
+		t.Setenv("PV_KEY", name)
+		e.DropKey()
+		if !isOpen(held) || !isOpen(other) {
+			t.Fatalf("%q: closed", name)
+		}
+	}
+	t.Setenv("PV_KEY", fmt.Sprintf("/proc/self/fd/%d", held))
+	e.DropKey()
+	if isOpen(held) {
+		t.Error("the key is open")
+	}
+}

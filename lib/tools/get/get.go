@@ -124,6 +124,7 @@ func parse(env *tool.Env) (*asked, error) {
 
 // Run is the command.
 func Run(env *tool.Env) (err error) {
+	env.DropKey()
 	if !slices.ContainsFunc(env.Args, plain) {
 		defer env.Refuse(&err, rec.Refused)
 	}

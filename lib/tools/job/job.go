@@ -28,7 +28,8 @@ const usage = `usage: pv-job begin backup|restore|list|verify|copy ARGUMENT…  
 	pv-job end "$run"
 
 Decides what a script does. begin reads the script's arguments and makes the private
-directory RUN, which has a file of arguments for each stage. next reads what the pass
+directory RUN, which has a file of arguments for each stage. If the key comes from a pipe it
+prints "hold KEY" and does nothing: the script begins again behind pv-key hold. next reads what the pass
 before has come to, from its report and STATUS, the exit status of its last stage, and
 prepares the next pass, or ends with exit status 1 if there is none. end prints what
 the run has come to, and removes RUN.
@@ -74,6 +75,11 @@ func Run(env *tool.Env) error {
 func begin(env *tool.Env, v verb) error {
 	a := newArguments(env)
 	r, err := v.begin(env, a)
+	var hold *holdError
+	if errors.As(err, &hold) {
+		_, err = fmt.Fprintln(env.Stdout, "hold", hold.key)
+		return err
+	}
 	if err != nil {
 		return err
 	}
@@ -179,7 +185,34 @@ func (a *arguments) parse(usage string) ([]string, error) {
 	if len(a.repos) == 0 && os.Getenv("PV_REPO") != "" {
 		a.repos = []string{os.Getenv("PV_REPO")}
 	}
-	return words, nil
+	return words, a.hold()
+}
+
+// A holdError is a key that cannot be read by several stages, each by itself.
+type holdError struct{ key string }
+
+func (e *holdError) Error() string { return fmt.Sprintf("key %q can be read only once", e.key) }
+
+// hold returns a holdError if the key comes from a pipe, or by a descriptor of the script's,
+// which uses its descriptors itself. When pv-key hold has taken such a key, PV_HELD says so,
+// and PV_KEY names it, whatever -k says.
+func (a *arguments) hold() error {
+	if os.Getenv("PV_HELD") != "" {
+		a.key = os.Getenv("PV_KEY")
+		return nil
+	}
+	st, err := os.Stat(a.key)
+	if a.key == "" || err != nil || st.IsDir() { // whoever opens it says so
+		return nil
+	}
+	link, err := os.Readlink(a.key)
+	switch {
+	case err == nil && link == tool.HeldKey: // by pv-key hold, before the script
+		return nil
+	case !st.Mode().IsRegular(), strings.HasPrefix(a.key, "/dev/fd/"), a.key == "/dev/stdin", strings.HasPrefix(a.key, "/proc/"):
+		return &holdError{a.key}
+	}
+	return nil
 }
 
 // one is the only repository, and the key.

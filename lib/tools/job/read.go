@@ -190,6 +190,9 @@ and everything stays sealed.
 func beginCopy(env *tool.Env, a *arguments) (*job.Run, error) {
 	a.common()
 	words, err := a.env.Parse(a.fs, copyUsage)
+	if err == nil {
+		err = a.hold()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -45,6 +45,7 @@ program of your own may change. With -r it makes a stream of such lines again.
 
 // Run is pv-json.
 func Run(env *tool.Env) error {
+	env.DropKey()
 	fs := env.Flags()
 	back := fs.Bool("r", false, "")
 	words, err := env.Parse(fs, usage)

@@ -23,6 +23,7 @@ const usage = `usage: pv-key new -o MASTER
        pv-key unwrap -o FILE [--passphrase-fd N] <WRAPPED
        pv-key paper -k MASTER >PAGE
        pv-key from-paper -o MASTER [<PAGE]
+       pv-key hold -k KEY [--passphrase-fd N] -- COMMAND [ARGUMENT…]
 
 new makes a master key: keep it offline, for without it and the keys derived
 from it no backup can be read. derive makes keys for daily work:
@@ -42,6 +43,9 @@ wrap encrypts a key under a passphrase of eight words, which it makes and shows 
 the terminal; unwrap gives the key back. paper writes a page to print, with the
 master key in groups of five letters and digits; from-paper takes them from stdin,
 or asks for them. Key files are never overwritten.
+
+hold runs COMMAND with the key in memory, in no file, and its name in PV_KEY: for a
+key that comes from a pipe (-k <(age -d key.age)), and for a wrapped key.
 
   -o FILE        where to write the new key
   -k MASTER      the master key
@@ -118,11 +122,19 @@ func Run(env *tool.Env) error {
 			return err
 		}
 		return fromPaper(env, *out)
+	case "hold":
+		if len(words) == 0 {
+			return tool.Usagef("hold needs a command, behind --")
+		}
+		if err := check(fs, words, len(words), "k", "passphrase-fd?"); err != nil {
+			return err
+		}
+		return hold(env, *master, *fd, words)
 	}
 	return tool.Usagef("%q: not %s", verb, verbs)
 }
 
-const verbs = "new, derive, show, revoke, wrap, unwrap, paper or from-paper"
+const verbs = "new, derive, show, revoke, wrap, unwrap, paper, from-paper or hold"
 
 // check refuses a command line that does not consist of n words and the given
 // flags, of which those that end in "?" may be absent.

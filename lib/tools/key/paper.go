@@ -14,6 +14,9 @@ import (
 
 // paper prints a page with a master key.
 func paper(env *tool.Env, path string) error {
+	if err := env.Private(); err != nil {
+		return err
+	}
 	k, err := load(env, path)
 	if err != nil {
 		return err

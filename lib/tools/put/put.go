@@ -49,6 +49,7 @@ const maxLabel = 255
 
 // Run is the command.
 func Run(env *tool.Env) error {
+	env.DropKey()
 	fs := env.Flags()
 	label := fs.String("as", "", "")
 	stall := tool.Duration(fs, "stall", stallDefault)

@@ -77,6 +77,7 @@ With contents, for pv-chunk to cut:
 
 // Run is the command.
 func Run(env *tool.Env) (err error) {
+	env.DropKey()
 	var why []string
 	defer func() {
 		if len(why) == 0 { // else there is no stream

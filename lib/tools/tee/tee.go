@@ -39,6 +39,7 @@ did not come whole.
 
 // Run is pv-tee.
 func Run(env *tool.Env) error {
+	env.DropKey()
 	fs := env.Flags()
 	stall := tool.Duration(fs, "stall", 15*time.Minute)
 	words, err := env.Parse(fs, usage)

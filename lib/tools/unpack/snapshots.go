@@ -34,11 +34,11 @@ type found struct {
 
 // snapshots prints a list of snapshots, or picks one of it.
 func snapshots(env *tool.Env, o options, in *rec.Reader) error {
-	open, why, err := opener(env, o.key)
+	open, k, why, err := opener(env, o.key)
 	if err != nil {
 		return err
 	}
-	revoked, err := o.trust.load(env, o.key)
+	revoked, err := o.trust.load(env, o.key, k)
 	if err != nil {
 		return err
 	}
@@ -81,22 +81,22 @@ func snapshots(env *tool.Env, o options, in *rec.Reader) error {
 
 // opener makes an Opener of the key file, if there is one that can read lists;
 // why says why not.
-func opener(env *tool.Env, file string) (open *box.Opener, why string, err error) {
+func opener(env *tool.Env, file string) (open *box.Opener, k *key.Key, why string, err error) {
 	if file == "" {
-		return nil, "without a key", nil
+		return nil, nil, "without a key", nil
 	}
 	k, warning, err := key.Load(file)
 	if warning != "" {
 		env.Say("%s", warning)
 	}
 	if err != nil {
-		return nil, "", err
+		return nil, nil, "", err
 	}
 	if !k.CanReadMeta() {
-		return nil, fmt.Sprintf("key file %q is a %s key, and only a list, read or master key opens names and labels", file, k.Kind()), nil
+		return nil, k, fmt.Sprintf("key file %q is a %s key, and only a list, read or master key opens names and labels", file, k.Kind()), nil
 	}
 	open, err = box.NewOpener(k)
-	return open, "", err
+	return open, k, "", err
 }
 
 // readSnapshots reads a stream of pv-get --snapshots.

@@ -27,21 +27,26 @@ func (t *trust) flags(fs *flag.FlagSet) {
 	fs.BoolVar(&t.allow, "allow-revoked", false, "")
 }
 
-// load returns the writers that the user's files revoke, and that beside the key
-// file, if there is one. A file that cannot be read, or says anything else, is an
+// load returns the writers that the user's files revoke, those beside the key file,
+// and what the key file itself says. A file that cannot be read, or says anything else, is an
 // error: a writer in it would else be believed.
-func (t *trust) load(env *tool.Env, keyFile string) (*key.Revoked, error) {
+func (t *trust) load(env *tool.Env, keyFile string, k *key.Key) (*key.Revoked, error) {
 	r := &key.Revoked{}
-	if keyFile == "" {
+	if k == nil {
 		return r, nil
 	}
+	r.Add(k.Revoked())
 	say := func(warning string, err error) error {
 		if warning != "" {
 			env.Say("%s", warning)
 		}
 		return err
 	}
-	if err := say(r.LoadBeside(keyFile)); err != nil {
+	warnings, err := r.LoadBeside(keyFile)
+	for _, w := range warnings {
+		env.Say("%s", w)
+	}
+	if err != nil {
 		return nil, err
 	}
 	for _, file := range t.files {

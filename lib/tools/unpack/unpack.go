@@ -257,7 +257,7 @@ func Run(env *tool.Env) (err error) {
 	if err != nil {
 		return fmt.Errorf("key file %q: %w", o.key, err)
 	}
-	revoked, err := o.trust.load(env, o.key)
+	revoked, err := o.trust.load(env, o.key, k)
 	if err != nil {
 		return err
 	}
