@@ -30,6 +30,12 @@ const TempPrefix = ".tmp-"
 // After an error of the last step, the sync of the directory, the file is there
 // and whole, but may not outlive a crash. After any other error it is not there.
 func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
+	return WriteFileAs(path, data, perm, nil)
+}
+
+// WriteFileAs is WriteFile, and calls fit, if it is not nil, on the file before it has its
+// name, to set owner and mode. Its error is returned, and there is no file.
+func WriteFileAs(path string, data []byte, perm os.FileMode, fit func(*os.File) error) (err error) {
 	if _, err := os.Lstat(path); err == nil {
 		return &fs.PathError{Op: "create", Path: path, Err: fs.ErrExist}
 	}
@@ -38,7 +44,12 @@ func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(data)
+	if fit != nil {
+		err = fit(f)
+	}
+	if err == nil {
+		_, err = f.Write(data)
+	}
 	if err == nil {
 		err = f.Sync()
 	}
@@ -58,6 +69,10 @@ func WriteFile(path string, data []byte, perm os.FileMode) (err error) {
 // Publish renames tmp to final, which must be on the same file system. If final
 // is there already, in any form, both stay as they are and the error is
 // fs.ErrExist. The caller has synced the file, and syncs the directory.
+//
+// BUG: on a file system that has neither a rename that replaces nothing nor hard links
+// (sshfs without hard links, some network storage), final is looked for and then replaced
+// by a plain rename: of two that publish one name within that moment, the later wins.
 func Publish(tmp, final string) error {
 	err := unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, final, unix.RENAME_NOREPLACE)
 	switch {
@@ -72,13 +87,30 @@ func Publish(tmp, final string) error {
 // publishByLink is Publish where the file system or the kernel cannot rename
 // without replacing. A crash between its two steps leaves both names.
 func publishByLink(tmp, final string) error {
-	if err := os.Link(tmp, final); err != nil && !sameFile(tmp, final) {
+	err := os.Link(tmp, final)
+	switch {
+	case err == nil, sameFile(tmp, final):
+	case errors.Is(err, unix.EPERM), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.ENOTSUP):
+		return publishByRename(tmp, final)
+	default:
 		return err
 	}
 	if err := os.Remove(tmp); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+// publishByRename is Publish where there are no hard links either.
+func publishByRename(tmp, final string) error {
+	_, err := os.Lstat(final)
+	switch {
+	case err == nil:
+		return &os.LinkError{Op: "rename", Old: tmp, New: final, Err: fs.ErrExist}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	return os.Rename(tmp, final)
 }
 
 // sameFile tells a link that was made although it failed: over NFS the reply to

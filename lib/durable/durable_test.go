@@ -71,7 +71,7 @@ func TestNothingIsReplaced(t *testing.T) {
 		"file":          func(p string) error { return os.WriteFile(p, []byte("old"), 0o600) },
 	}
 	publish := map[string]func(tmp, final string) error{
-		"rename": Publish, "link": publishByLink, "sync": PublishAndSync,
+		"rename": Publish, "link": publishByLink, "plain": publishByRename, "sync": PublishAndSync,
 	}
 	for what, mk := range makers {
 		dir := t.TempDir()
@@ -95,7 +95,7 @@ func TestNothingIsReplaced(t *testing.T) {
 
 func TestPublish(t *testing.T) {
 	for how, fn := range map[string]func(tmp, final string) error{
-		"rename": Publish, "link": publishByLink, "sync": PublishAndSync,
+		"rename": Publish, "link": publishByLink, "plain": publishByRename, "sync": PublishAndSync,
 	} {
 		dir := t.TempDir()
 		tmp, final := filepath.Join(dir, "tmp"), filepath.Join(dir, "final")

@@ -315,7 +315,7 @@ func TestSweepsAndTemporariesAtOnce(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		d := &disk{tmp: filepath.Join(dir, "tmp")}
+		d := &disk{share: private, tmp: filepath.Join(dir, "tmp")}
 		for range 300 {
 			d.sweep()
 		}

@@ -27,6 +27,7 @@ var errAborted = errors.New("aborted")
 // can be locked is nobody's.
 type disk struct {
 	tmp    string // directory of the temporaries
+	share  sharing
 	mu     sync.Mutex
 	temps  map[string]*temp
 	closed bool
@@ -66,7 +67,7 @@ func (t *temp) settle() error {
 // tempPrefix begins the names of temporaries.
 const tempPrefix = "put-"
 
-// create makes a temporary that only its owner reads.
+// create makes a temporary, for those who share the repository.
 func (d *disk) create() (*temp, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -78,8 +79,13 @@ func (d *disk) create() (*temp, error) {
 		if err := d.step("create", path); err != nil {
 			return nil, err
 		}
-		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, filePerm)
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, d.share.file)
 		if err != nil {
+			return nil, err
+		}
+		if err := d.share.fit(f); err != nil {
+			f.Close()
+			_ = os.Remove(path) // a sweep finds it
 			return nil, err
 		}
 		if lockTemp(f) == errTaken || !linked(f) {
@@ -165,7 +171,7 @@ func (d *disk) mkdir(path string) (fresh bool, err error) {
 	if err := d.step("mkdir", path); err != nil {
 		return false, err
 	}
-	err = os.Mkdir(path, dirPerm)
+	err = d.share.mkdir(path)
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
 	}

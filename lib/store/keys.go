@@ -65,10 +65,10 @@ func (r *Repo) PutKey(name string, data []byte) error {
 	if !isWrapped(data) {
 		return ErrNoWrapped
 	}
-	if err := os.Mkdir(r.path("keys"), dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := r.share.mkdir(r.path("keys")); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("store key %q: %w", name, err)
 	}
-	err := durable.WriteFile(r.path("keys", name), data, filePerm)
+	err := durable.WriteFileAs(r.path("keys", name), data, r.share.file, r.share.fit)
 	if errors.Is(err, fs.ErrExist) {
 		if there, rerr := r.Key(name); rerr != nil || !bytes.Equal(there, data) {
 			return fmt.Errorf("key %q: %w", name, ErrKeyExists)

@@ -105,7 +105,7 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 		err = r.checkCollected()
 	}
 	if err == nil {
-		err = makeSubdirs(r.dir)
+		err = makeSubdirs(r.dir, r.share)
 	}
 	if err != nil {
 		return nil, err
@@ -114,7 +114,7 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 	p := &Put{
 		r: r, view: v, o: o,
 		base:     base,
-		disk:     &disk{tmp: r.path("tmp"), temps: map[string]*temp{}},
+		disk:     &disk{tmp: r.path("tmp"), share: r.share, temps: map[string]*temp{}},
 		slots:    make(chan struct{}, syncing),
 		dirs:     map[string]bool{},
 		sessions: map[id.ID]*rec.Session{},

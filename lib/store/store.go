@@ -64,6 +64,8 @@ var subdirs = []string{"keys", "packs", "index", "gc", "snapshots", "checkpoints
 type Options struct {
 	// Warn is told of damage that lets something be missing.
 	Warn func(format string, args ...any)
+	// Writes says that something will be stored.
+	Writes bool
 	// Note is told of damage that another copy made good.
 	Note func(format string, args ...any)
 }
@@ -74,7 +76,8 @@ type Repo struct {
 	dir    string
 	config Config
 	opts   Options
-	lock   *os.File
+	lock   *os.File // nil where there is none
+	share  sharing
 	files  *handles
 	cache  *pack.Cache
 
@@ -100,7 +103,19 @@ func Open(dir string, o Options) (*Repo, error) {
 		}
 	}
 	r := &Repo{dir: dir, config: c, opts: o, files: newHandles(), cache: pack.NewCache(8 << 20)}
-	if r.lock, err = openLock(r.path("lock")); err != nil {
+	if r.share, err = sharingOf(dir); err == nil {
+		r.lock, err = openLock(r.path("lock"), r.share)
+	}
+	if noLocks(err) {
+		// What a lock keeps away is a collector, and nothing else.
+		risk := "what a collector (pv-gc) removes meanwhile is missing here"
+		if o.Writes {
+			risk = "a collector (pv-gc) that runs meanwhile may remove what this run stores or rests on: let none run"
+		}
+		r.opts.Note("%v: %s", err, risk)
+		err = nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	if err := r.checkCollected(); err != nil {
@@ -126,14 +141,10 @@ func Create(dir string, o Options) (*Repo, error) {
 }
 
 func create(dir string) error {
-	made := false
-	err := os.Mkdir(dir, dirPerm)
-	if err == nil {
-		made = true
-	} else if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("make the repository %q: %w", dir, ErrNoParent)
-	} else if !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make the repository: %w", err)
+	err := mkRoot(dir)
+	made := err == nil
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
 	}
 	if err := checkEmpty(dir); err != nil {
 		if _, again := readConfig(dir); again == nil {
@@ -141,7 +152,11 @@ func create(dir string) error {
 		}
 		return err
 	}
-	if err := makeSubdirs(dir); err != nil {
+	share, err := sharingOf(dir)
+	if err == nil {
+		err = makeSubdirs(dir, share)
+	}
+	if err != nil {
 		return err
 	}
 	c, err := newConfig()
@@ -152,7 +167,7 @@ func create(dir string) error {
 		name string
 		data []byte
 	}{{"lock", nil}, {"ballast", make([]byte, ballastSize)}, {"config", c.encode()}} {
-		if err := durable.WriteFile(filepath.Join(dir, f.name), f.data, filePerm); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := durable.WriteFileAs(filepath.Join(dir, f.name), f.data, share.file, share.fit); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("make the repository: %w", err)
 		}
 	}
@@ -168,10 +183,10 @@ func create(dir string) error {
 // makeSubdirs makes the directories that are not there: all of them in a new
 // repository, some in one that was copied by something that leaves out empty
 // directories.
-func makeSubdirs(dir string) error {
+func makeSubdirs(dir string, share sharing) error {
 	made := false
 	for _, name := range subdirs {
-		err := os.Mkdir(filepath.Join(dir, name), dirPerm)
+		err := share.mkdir(filepath.Join(dir, name))
 		if err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("make the repository: %w", err)
 		}
@@ -253,12 +268,12 @@ func (r *Repo) checkCollected() error {
 
 // openLock takes the lock, and makes its file if a copy of the repository lost
 // it. Where it cannot be made nobody can collect either: then there is none.
-func openLock(path string) (*os.File, error) {
+func openLock(path string, share sharing) (*os.File, error) {
 	f, err := lockShared(path)
 	if !errors.Is(err, fs.ErrNotExist) {
 		return f, err
 	}
-	err = durable.WriteFile(path, nil, filePerm)
+	err = durable.WriteFileAs(path, nil, share.file, share.fit)
 	switch {
 	case err == nil, errors.Is(err, fs.ErrExist):
 		return lockShared(path)

@@ -24,7 +24,7 @@ func putKey(env *tool.Env, name, dir string) error {
 	if len(data) == 0 {
 		return fmt.Errorf("stdin: %w", store.ErrNoWrapped)
 	}
-	repo, err := create(dir, store.Options{Warn: env.Warn, Note: env.Notice})
+	repo, err := create(dir, store.Options{Writes: true, Warn: env.Warn, Note: env.Notice})
 	if err != nil {
 		return err
 	}

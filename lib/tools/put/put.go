@@ -97,7 +97,7 @@ func Run(env *tool.Env) error {
 	if h.Order == rec.Down {
 		return fmt.Errorf("a stream in order %q is for pv-unpack: pv-put takes the orders %q and %q", h.Order, rec.Up, rec.Loose)
 	}
-	repo, err := open(at.Path, h, *existing, store.Options{Warn: env.Warn, Note: env.Notice})
+	repo, err := open(at.Path, h, *existing, store.Options{Writes: true, Warn: env.Warn, Note: env.Notice})
 	if err != nil {
 		return err
 	}
