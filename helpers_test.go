@@ -24,8 +24,9 @@ var helpers = map[string]func([]string) error{
 	"mktree":    mktree,
 	"cmptree":   cmptree,
 	"cutstream": cutstream,
-	"forge":     forge,   // forge_test.go
-	"refused":   refused, // refused_test.go
+	"landlock":  landlock, // confined_test.go
+	"forge":     forge,    // forge_test.go
+	"refused":   refused,  // refused_test.go
 	"spoil":     spoil,
 }
 

@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	} {
 		commands[name] = func() { tool.Main(name, run) }
 	}
+	for name, run := range turned { // confined_test.go
+		commands[name] = turnedTool(name, run)
+	}
 	for name, run := range helpers {
 		commands[name] = func() {
 			if err := run(os.Args[1:]); err != nil {

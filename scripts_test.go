@@ -25,6 +25,7 @@ import (
 //	[root]          this is root, who may make devices and change owners
 //	[xattr]         files can have user attributes here
 //	[changetimes]   the file system here keeps change times of its own
+//	[landlock]      tools can confine themselves here (package confine)
 //	[msgpack]       $PYTHON is a Python with the module msgpack
 //
 // With PV_NO_SKIP=1 a script that cannot run here fails.
@@ -69,6 +70,8 @@ func TestScripts(t *testing.T) {
 				return hasXAttrs(bin), nil
 			case "changetimes":
 				return keepsChangeTimes(bin)
+			case "landlock":
+				return exec.Command("landlock").Run() == nil, nil
 			case "msgpack":
 				return python != "", nil
 			}

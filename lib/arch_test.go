@@ -34,7 +34,7 @@ var allowed = []struct {
 	of    []string
 }{
 	// Nouns: one thing each.
-	{0, "tool", []string{sys}},
+	{0, "confine", []string{sys}},
 	{0, "id", nil},
 	{0, "wire", []string{msgpack}},
 	{0, "par", nil},
@@ -44,7 +44,8 @@ var allowed = []struct {
 	{0, "spool", []string{sys}},
 	{0, "acl", nil},
 	{0, "pattern", []string{globs}},
-	{1, "remote", []string{"tool"}},
+	{1, "tool", []string{"confine", sys}},
+	{2, "remote", []string{"tool"}},
 	{1, "rec", []string{"id", "wire"}},
 	{1, "key", []string{"durable", crypto, sys}},
 	{1, "ids", []string{"id", "spool"}},
@@ -62,13 +63,13 @@ var allowed = []struct {
 
 	// Verbs: the tools. Only they combine nouns, and none imports another.
 	{5, "tools/scan", []string{"pattern", "rec", "tarball", "tool", "tree"}},
-	{5, "tools/chunk", []string{"bounds", "cache", "cdc", "id", "ids", "key", "par", "rec", "spool", "tool", "tree"}},
-	{5, "tools/seal", []string{"bounds", "box", "cache", "id", "ids", "key", "page", "par", "rec", "snap", "tool", "wire"}},
-	{5, "tools/put", []string{"id", "rec", "remote", "store", "tool"}},
-	{5, "tools/get", []string{"id", "ids", "rec", "remote", "store", "tool"}},
-	{5, "tools/unpack", []string{"acl", "box", "id", "key", "page", "par", "pattern", "rec", "snap", "spool", "tarball", "tool", "tree", "walk"}},
+	{5, "tools/chunk", []string{"confine", "bounds", "cache", "cdc", "id", "ids", "key", "par", "rec", "spool", "tool", "tree"}},
+	{5, "tools/seal", []string{"confine", "bounds", "box", "cache", "id", "ids", "key", "page", "par", "rec", "snap", "tool", "wire"}},
+	{5, "tools/put", []string{"confine", "id", "rec", "remote", "store", "tool"}},
+	{5, "tools/get", []string{"confine", "id", "ids", "rec", "remote", "store", "tool"}},
+	{5, "tools/unpack", []string{"confine", "acl", "box", "id", "key", "page", "par", "pattern", "rec", "snap", "spool", "tarball", "tool", "tree", "walk"}},
 	{5, "tools/key", []string{"key", "tool", sys}},
-	{5, "tools/json", []string{"rec", "tool", "wire"}},
+	{5, "tools/json", []string{"confine", "rec", "tool", "wire"}},
 	{5, "tools/tee", []string{"rec", "tool"}},
 	{5, "tools/job", []string{"job", "remote", "tool"}},
 	{5, "tools/serve", []string{"tool", sys}},

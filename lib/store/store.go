@@ -231,6 +231,24 @@ func isTemp(name string) bool {
 	return len(name) > len(durable.TempPrefix) && name[:len(durable.TempPrefix)] == durable.TempPrefix
 }
 
+// Places returns the directories that the repository is in: its own, and where links in it
+// lead to, if some of its directories lie on another disk.
+func (r *Repo) Places() []string {
+	places := []string{r.dir}
+	for _, dir := range []string{r.dir, r.path("packs")} {
+		list, err := os.ReadDir(dir)
+		if err != nil {
+			continue // whoever needs it says so
+		}
+		for _, e := range list {
+			if e.Type()&fs.ModeSymlink != 0 {
+				places = append(places, filepath.Join(dir, e.Name()))
+			}
+		}
+	}
+	return places
+}
+
 // Dir returns the repository's directory as it was given.
 func (r *Repo) Dir() string { return r.dir }
 

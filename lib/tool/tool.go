@@ -20,6 +20,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,6 +30,8 @@ import (
 	"unicode"
 
 	"golang.org/x/sys/unix"
+
+	"preserve/lib/confine"
 )
 
 // Version of the programs, for -version.
@@ -43,6 +46,7 @@ type Env struct {
 	Stderr io.Writer
 	Log    *slog.Logger // diagnostics: Debug is shown with -v
 
+	own      bool // the process is this run's alone
 	cleaning sync.Mutex
 	signal   atomic.Bool // one has come that ends the run: what fails now fails for that
 	mu       sync.Mutex
@@ -104,6 +108,7 @@ func Main(name string, run func(*Env) error) {
 	// megabyte. Memory that is never touched counts, and takes none of the machine.
 	ballast := make([]byte, 16<<20)
 	e := NewEnv(name, os.Args[1:], pollable(os.Stdin), os.Stdout, os.Stderr)
+	e.own = true
 	// A Go program that writes to a closed stdout dies on the spot, even
 	// after a commit. With the signal caught, the write returns EPIPE.
 	quit := make(chan os.Signal, 4)
@@ -236,6 +241,19 @@ func (e *Env) Private() error {
 	}
 	return &Hint{fmt.Errorf("%w (mode %04o): nothing was printed", ErrOpen, mode.Perm()),
 		"remove the file and make it with umask 077, as in: (umask 077; COMMAND >FILE)"}
+}
+
+// Confine takes from the process what the rest of the run does not need (package
+// confine), as far as the kernel can. Temporary files may be made in any case. A command
+// calls it when it has opened what lies elsewhere, and not if it still has to run others.
+func (e *Env) Confine(l confine.Limits) {
+	if !e.own {
+		return // a test, with others in its process
+	}
+	l.Write = append(slices.Clone(l.Write), os.TempDir())
+	if err := confine.To(l); err != nil {
+		e.Log.Debug(fmt.Sprintf("not confined: %v", err))
+	}
 }
 
 // DropKey closes the key that pv-key hold hands on to all that it starts. A command that

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"preserve/lib/cdc"
+	"preserve/lib/confine"
 	"preserve/lib/key"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
@@ -95,6 +96,11 @@ func Run(env *tool.Env) (err error) {
 		defer old.close()
 	}
 	if err == nil {
+		limits := confine.Limits{ReadAll: true}
+		if old.dir != "" {
+			limits.Write = []string{old.dir}
+		}
+		env.Confine(limits)
 		err = j.run()
 	}
 	return out.Close(env.Name, err)

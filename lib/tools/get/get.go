@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"preserve/lib/confine"
 	"preserve/lib/id"
 	"preserve/lib/rec"
 	"preserve/lib/remote"
@@ -182,6 +183,15 @@ func parseID(s string) (id.ID, error) {
 	return i, nil
 }
 
+// open opens a repository, and lets the process reach nothing else.
+func open(env *tool.Env, dir string, o store.Options) (*store.Repo, error) {
+	repo, err := store.Open(dir, o)
+	if err == nil {
+		env.Confine(confine.Limits{Read: repo.Places()})
+	}
+	return repo, err
+}
+
 // parseIDs reads a list with commas between, "" as the empty one.
 func parseIDs(list string) (ids []id.ID, err error) {
 	if list == "" {
@@ -198,7 +208,7 @@ func parseIDs(list string) (ids []id.ID, err error) {
 }
 
 func runHas(env *tool.Env, a *asked, o store.Options) error {
-	repo, err := store.Open(a.repo, o)
+	repo, err := open(env, a.repo, o)
 	if err != nil {
 		return err
 	}
@@ -223,7 +233,7 @@ func runHas(env *tool.Env, a *asked, o store.Options) error {
 }
 
 func runIDs(env *tool.Env, dir string, o store.Options) error {
-	repo, err := store.Open(dir, o)
+	repo, err := open(env, dir, o)
 	if err != nil {
 		return err
 	}
@@ -266,7 +276,7 @@ func withStream(env *tool.Env, dir string, h rec.Head, so store.Options, work fu
 	if h.Order != rec.Asked { // there it waits for its input
 		o.w.Tick(nil, func() (files, bytes uint64) { return o.blobs.Load(), o.bytes.Load() })
 	}
-	repo, err := store.Open(dir, so)
+	repo, err := open(env, dir, so)
 	if err == nil {
 		err = work(o, repo)
 		repo.Close()

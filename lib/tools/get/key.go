@@ -10,7 +10,7 @@ import (
 
 // runKeys prints the names of the wrapped keys, a line each.
 func runKeys(env *tool.Env, dir string, o store.Options) error {
-	repo, err := store.Open(dir, o)
+	repo, err := open(env, dir, o)
 	if err != nil {
 		return err
 	}
@@ -29,7 +29,7 @@ func runKeys(env *tool.Env, dir string, o store.Options) error {
 
 // runKey prints a wrapped key.
 func runKey(env *tool.Env, dir, name string, o store.Options) error {
-	repo, err := store.Open(dir, o)
+	repo, err := open(env, dir, o)
 	if err != nil {
 		return err
 	}

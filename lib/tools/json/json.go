@@ -28,6 +28,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"preserve/lib/confine"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
 	"preserve/lib/wire"
@@ -55,6 +56,7 @@ func Run(env *tool.Env) error {
 	case len(words) > 0:
 		return tool.Usagef("unexpected argument %q", words[0])
 	}
+	env.Confine(confine.Limits{})
 	if *back {
 		stdout, err := env.Records()
 		if err != nil {

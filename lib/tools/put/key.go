@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 
+	"preserve/lib/confine"
 	"preserve/lib/store"
 	"preserve/lib/tool"
 )
@@ -29,6 +30,7 @@ func putKey(env *tool.Env, name, dir string) error {
 		return err
 	}
 	defer repo.Close()
+	env.Confine(confine.Limits{Write: repo.Places()})
 	if err := repo.PutKey(name, data); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 	"unicode"
 
+	"preserve/lib/confine"
 	"preserve/lib/id"
 	"preserve/lib/rec"
 	"preserve/lib/remote"
@@ -102,6 +103,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	defer repo.Close()
+	env.Confine(confine.Limits{Write: repo.Places()})
 	p, err := repo.NewPut(h.Base, store.PutOptions{As: *label, MaxBytes: maxBytes, Missing: func(i id.ID) error {
 		_, err := fmt.Fprintf(env.Stdout, "missing %s\n", i)
 		return err

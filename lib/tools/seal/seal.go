@@ -14,11 +14,13 @@ package seal
 import (
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"strings"
 	"time"
 
 	"preserve/lib/box"
+	"preserve/lib/confine"
 	"preserve/lib/key"
 	"preserve/lib/rec"
 	"preserve/lib/snap"
@@ -131,6 +133,7 @@ func Run(env *tool.Env) (err error) {
 		return refuse(stdout, env, err)
 	}
 	defer stored.close()
+	env.Confine(confine.Limits{Write: place(o.cache)})
 	in := rec.NewReader(stdin, rec.Content)
 	out := rec.NewWriter(stdout)
 	// File names must not reach whoever stores the stream.
@@ -142,6 +145,15 @@ func Run(env *tool.Env) (err error) {
 		err = s.run(runtime.GOMAXPROCS(0))
 	}
 	return out.Close(env.Name, err)
+}
+
+// place makes the directory of the next cache, if it is not there, and returns it. What is
+// wrong with it is said when the cache is written.
+func place(dir string) []string {
+	if dir == "" || os.MkdirAll(dir, 0o700) != nil {
+		return nil
+	}
+	return []string{dir}
 }
 
 // refuse ends the stream before it began: the stage behind is told in-band.

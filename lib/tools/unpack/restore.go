@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"preserve/lib/confine"
 	"preserve/lib/id"
 	"preserve/lib/page"
 	"preserve/lib/rec"
@@ -20,7 +21,7 @@ import (
 func restore(env *tool.Env, o options, src source, b base) error {
 	// The directory is made when the snapshot has come and is believed, and
 	// not for a stream that is none.
-	r := &restorer{base: b, dir: o.dir, place: o.place, sections: o.choice.strip > 0, plan: planner{bufio.NewWriter(env.Stdout)}}
+	r := &restorer{base: b, dir: o.dir, alone: o.from.command == "", place: o.place, sections: o.choice.strip > 0, plan: planner{bufio.NewWriter(env.Stdout)}}
 	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser(), MetaOnly: o.place.dry}, r)
 	if r.target == nil {
 		return err
@@ -52,6 +53,7 @@ func restore(env *tool.Env, o options, src source, b base) error {
 type restorer struct {
 	base
 	dir    string
+	alone  bool // it runs no other program
 	place  placing
 	target *tree.Target
 	huge   *output    // the file whose next piece must come
@@ -96,6 +98,9 @@ func (r *restorer) Snapshot(i id.ID, s *snap.Snapshot) error {
 	}
 	t.Warn = r.warn
 	r.target = t
+	if r.alone {
+		r.env.Confine(confine.Limits{ReadAll: true, Write: []string{r.dir}})
+	}
 	r.env.OnExit(t.Cleanup)
 	return nil
 }

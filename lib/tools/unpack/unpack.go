@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"preserve/lib/box"
+	"preserve/lib/confine"
 	"preserve/lib/id"
 	"preserve/lib/key"
 	"preserve/lib/page"
@@ -270,6 +271,9 @@ func Run(env *tool.Env) (err error) {
 	var src source = piped{in, open}
 	if in == nil {
 		src = driven{env, o.from, open}
+	}
+	if !o.mode.places && in != nil {
+		env.Confine(confine.Limits{ReadAll: true})
 	}
 	err = o.mode.run(env, o, src, base{env: env, told: !o.want.IsZero(), revoked: revoked, choose: choose})
 	if err == nil {

@@ -1,0 +1,58 @@
+//go:build system
+
+package systest
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The script and the unit of docs/least-privilege.md: an ordinary user backs up what only
+// root may read, and of the stages only pv-scan and pv-chunk have the privilege for that.
+func TestLeastPrivilege(t *testing.T) {
+	b := newBench(t)
+	b.need(true, "setpriv", "systemd-analyze")
+	doc, err := os.ReadFile("../docs/least-privilege.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := regexp.MustCompile(`(?s)    (sed -e .*?)/usr/local/bin/pv-backup >`).FindSubmatch(doc)
+	if script == nil {
+		t.Fatal("the page has no script")
+	}
+	b.ok("mkdir lib spy && " + string(script[1]) + `"$(command -v pv-backup)" >lib/least && chmod 755 lib/least`)
+	// Each stage writes down what it may do.
+	b.ok(`for tool in scan chunk seal put job; do
+			cat >spy/pv-$tool <<-END
+				#!/bin/sh
+				sed -n "s/^CapEff:.//p" /proc/self/status >>$PWD/said/$tool
+				exec $(command -v pv-$tool) "\$@"
+			END
+		done
+		chmod 755 . spy/* && for p in $(dirname $PWD) $(dirname $(dirname $PWD)); do chmod o+x $p; done
+		mkdir src said repo home && chown 3001 said repo home && cp write.key home/key && chown 3001 home/key
+		echo secret >src/secret && chmod 600 src/secret && chmod 700 src`)
+	b.ok(`export PATH=$PWD/spy:$PATH HOME=$PWD/home TMPDIR=$PWD/home XDG_CACHE_HOME= XDG_CONFIG_HOME=
+		setpriv --reuid=3001 --regid=3001 --clear-groups --bounding-set=-all,+dac_read_search --inh-caps=-all,+dac_read_search \
+			--ambient-caps=-all,+dac_read_search lib/least -q -r repo -k home/key --cache home/cache src >home/id`)
+	b.ok("pv-restore -q -r repo -k read.key $(cat home/id) out && diff -r src out/src")
+	for tool, want := range map[string]string{"scan": "0000000000000004", "chunk": "0000000000000004", "seal": "0000000000000000", "put": "0000000000000000", "job": "0000000000000000"} {
+		if got := strings.Fields(b.ok("sort -u said/" + tool)); len(got) != 1 || got[0] != want {
+			t.Errorf("pv-%s has %q, not %s", tool, got, want)
+		}
+	}
+	// The unit is one, but for the program, which is not installed here.
+	unit, err := os.ReadFile("../docs/examples/preserve.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.Replace(string(unit), "/usr/local/lib/preserve/pv-backup-least", "/bin/true", 1)
+	if err := os.WriteFile(b.path("preserve.service"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, said, status := b.sh("systemd-analyze verify --man=no ./preserve.service"); status != 0 || said != "" {
+		t.Errorf("systemd-analyze verify: %d %s", status, said)
+	}
+}
