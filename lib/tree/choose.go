@@ -2,6 +2,7 @@ package tree
 
 import (
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -10,11 +11,19 @@ import (
 
 // A Chooser leaves things out of a walk, from the goroutine that walks.
 type Chooser interface {
-	// Take says whether a name below a root becomes an entry. What is below a
-	// directory that does not is not looked at either. It is asked of the names in
-	// a directory before the first of them is an entry, and again of one that was
-	// replaced meanwhile, or of what a link leads to that is followed; not of roots and their parents.
-	Take(path string, st *Stat) bool
+	// Drop says whether a name below a root is left out by its path alone. It is asked first, when
+	// only the directory was read: what is dropped is not looked at at all, so it may be a mount
+	// that hangs. typ is what the directory says of the name, or None if it does not.
+	// Neither it nor Take is asked of roots and their parents.
+	Drop(path string, typ rec.Type) bool
+	// Take says whether a name that was not dropped becomes an entry, by what was seen of it; known says
+	// that Drop knew the same type. What is below a directory that does not is not looked at
+	// either. It is asked again of one that was replaced meanwhile, and of what a link leads to
+	// that is followed.
+	Take(path string, st *Stat, known bool) bool
+	// Looks reports whether Take may leave out what Drop has not, though it knew the type: by size,
+	// say. Then the names of a directory are looked at before its entry.
+	Looks() bool
 	// Enter says what a walk sees of a directory whose entry it has visited: names
 	// of it, or all if they are nil. It is asked of roots too.
 	Enter(d *Dir) (names []string)
@@ -51,28 +60,64 @@ func (d *Dir) Begins(name, text string) bool {
 	return err == nil && string(buf[:n]) == text
 }
 
-// choose asks the Chooser about a batch.
-func (w *walker) choose(l *level) {
+// choose asks the Chooser about a batch that was looked at, and reports whether it leaves
+// anything out.
+func (w *walker) choose(l *level) (out bool) {
 	for i := range l.batch {
 		c := &l.batch[i]
 		c.path = join(l.path, l.name(c.index))
-		c.out = c.err == nil && !w.Choose.Take(c.path, &c.st)
+		c.out = c.err == nil && !w.Choose.Take(c.path, &c.st, l.list[c.index].typ == c.st.Type)
 		if c.out {
 			w.out.leftOut(c.path)
+			out = true
+		}
+	}
+	return out
+}
+
+// drop takes out of a directory what the Chooser leaves out by name, and what no path can
+// hold. It says so in the directory's entry, which is w.e: what is missing there may exist.
+func (w *walker) drop(l *level) {
+	long := len(l.path)+1+rec.MaxName > rec.MaxPath || strings.Count(l.path, "/")+2 > rec.MaxDepth
+	if w.Choose == nil && !long {
+		return
+	}
+	l.list = slices.DeleteFunc(l.list, func(d dirent) bool {
+		path := join(l.path, string(l.bytes(d)))
+		if w.Choose != nil && w.Choose.Drop(path, d.typ) {
+			w.e.Skipped = true
+			w.out.leftOut(path)
+			return true
+		}
+		if err := rec.CheckPath(path); err != nil {
+			w.e.Unread = true
+			w.Report.Warn(path, err)
+			w.out.leftOut(path)
+			return true
+		}
+		return false
+	})
+	switch {
+	case w.Choose == nil || !w.Choose.Looks() || len(l.list) == 0:
+	case len(l.list) > batchSize:
+		w.e.Skipped = true // perhaps: to know, each would have to be looked at twice
+	default:
+		w.look(l, 0)
+		for i := range l.batch {
+			w.e.Skipped = w.e.Skipped || l.batch[i].out
 		}
 	}
 }
 
-// enter restricts a directory to the names that the Chooser wants of it, and
-// reports whether there are such: then whatever else comes to be in it is not
-// wanted.
-func (w *walker) enter(l *level, fd int) bool {
+// enter restricts a directory to the names that the Chooser wants of it. Whatever else is in it,
+// or comes to be in it, is not wanted, and its entry, which is w.e, says so.
+func (w *walker) enter(l *level, fd int) {
 	if w.Choose == nil {
-		return false
+		return
 	}
 	names := w.Choose.Enter(&Dir{Path: l.path, l: l, fd: fd})
 	if names == nil {
-		return false
+		return
 	}
 	l.list = slices.DeleteFunc(l.list, func(d dirent) bool {
 		if slices.Contains(names, string(l.bytes(d))) {
@@ -81,5 +126,5 @@ func (w *walker) enter(l *level, fd int) bool {
 		w.out.leftOut(join(l.path, string(l.bytes(d))))
 		return true
 	})
-	return true
+	w.e.Skipped = true
 }

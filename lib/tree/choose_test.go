@@ -19,7 +19,9 @@ type chosen struct {
 	enter func(d *Dir) []string
 }
 
-func (c chosen) Take(path string, st *Stat) bool { return c.take(path, st) }
+func (c chosen) Drop(string, rec.Type) bool              { return false }
+func (c chosen) Take(path string, st *Stat, _ bool) bool { return c.take(path, st) }
+func (c chosen) Looks() bool                             { return true }
 func (c chosen) Enter(d *Dir) []string {
 	if c.enter == nil {
 		return nil
@@ -79,7 +81,7 @@ func TestChooseCold(t *testing.T) {
 		t.Errorf("%q, %q", cold, warm)
 	}
 	a := newAhead()
-	l := &level{names: []byte("in\x00out\x00"), list: []dirent{{0, 0, 2}, {0, 3, 3}}}
+	l := &level{names: []byte("in\x00out\x00"), list: []dirent{{n: 2}, {at: 3, n: 3}}}
 	l.batch = []child{{index: 0, st: Stat{Type: rec.Dir}}, {index: 1, st: Stat{Type: rec.Dir}, out: true}}
 	a.closed = true
 	a.after(0, l)

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"errors"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -33,6 +34,7 @@ type dir struct {
 	fd       int  // -1 while closed to save descriptors
 	pins     int  // users of fd
 	refs     int  // what is not done in it, and Begin while it is in it
+	linked   bool // it is behind a link: it cannot be opened again, and stays open
 	thawed   bool // its mode or flags are not what they were, to let us in
 	hadMode  uint32
 	hadFlags uint32
@@ -47,7 +49,7 @@ func (t *Target) makeDir(parent *dir, e *rec.Entry, again bool) error {
 			return nil
 		}
 	}
-	d := &dir{parent: parent, path: e.Path, entry: e, fd: -1, refs: 1, keep: e.Err != "" || e.Way,
+	d := &dir{parent: parent, path: e.Path, entry: e, fd: -1, refs: 1, keep: !vouches(e, &t.into),
 		barred: parent.barred || e.Mode&0o500 != 0o500}
 	if parent.virtual {
 		return t.planDir(d, Create, again)
@@ -77,15 +79,33 @@ func (t *Target) meetDir(d *dir) (entered, there bool, err error) {
 		return false, false, nil
 	case err != nil:
 		return false, false, refused(d.path, "create directory", err)
-	case st.Type == rec.Dir:
-		return true, true, t.enter(d, &st)
-	case !d.parent.old:
+	case st.Type != rec.Dir && !d.parent.old:
 		return false, true, op("open the directory of an earlier section", ErrReplaced)
-	case t.into.Overwrite == Never:
+	}
+	switch v, why := overDir(d.entry, &st, t.leads(d, &st), &t.into); v {
+	case goIn:
+		return true, true, t.enter(d, &st)
+	case stay:
 		t.conflict()
-		return false, true, &Warning{d.path, "create directory", errNever}
+		return false, true, &Warning{d.path, "create directory", why}
 	}
 	return false, true, nil
+}
+
+// leads reports whether what is in a directory's place is a link to a directory, made by us or
+// by root: one that somebody else has made may lead anywhere.
+func (t *Target) leads(d *dir, st *Stat) bool {
+	if st.Type != rec.Symlink || !t.into.KeepDirSymlink || st.UID != 0 && st.UID != uint32(os.Geteuid()) {
+		return false
+	}
+	err := t.inDir(d.parent, func(pfd int) error {
+		fd, err := openAt(pfd, base(d.path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC)
+		if err == nil {
+			closeFD(fd)
+		}
+		return err
+	})
+	return err == nil
 }
 
 func (t *Target) makeNewDir(d *dir, act Act) error {
@@ -319,7 +339,7 @@ func (t *Target) finishOld(d *dir, fd int) error {
 	if d.entry != nil && t.into.Overwrite != Never {
 		t.sweep(d, fd)
 	}
-	if d.entry == nil || d.keep || t.into.Overwrite == Never {
+	if d.entry == nil || d.entry.Way || d.entry.Err != "" || t.into.Overwrite == Never {
 		if d.thawed {
 			if err := d.freeze(fd); err != nil {
 				t.report(d.path, "give back its mode and flags", err)
@@ -359,6 +379,9 @@ func (t *Target) forget(d *dir) {
 	if t.runs.live != nil {
 		delete(t.runs.live, d.path)
 		t.idle.Broadcast()
+	}
+	if d.linked {
+		d.pins-- // see enter
 	}
 	if d == t.root || d.fd < 0 || d.pins > 0 {
 		return

@@ -4,14 +4,20 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
 )
 
 // enter enters a directory that is there.
 func (t *Target) enter(d *dir, st *Stat) error {
 	name := base(d.path)
 	var fd int
+	flags := openDir
+	if d.linked = st.Type == rec.Symlink; d.linked {
+		flags &^= unix.O_NOFOLLOW
+	}
 	err := t.inDir(d.parent, func(pfd int) (err error) {
-		if fd, err = t.openDir(pfd, name, openDir); denied(err) && !t.planning() && openUp(pfd, name) {
+		if fd, err = t.openDir(pfd, name, flags); denied(err) && !t.planning() && openUp(pfd, name) {
 			if fd, err = openAt(pfd, name, openDir); err == nil {
 				d.thawed, d.hadMode = true, st.Mode
 				d.hadFlags, _ = allFlags(fd) // without them there is nothing to give back
@@ -39,6 +45,9 @@ func (t *Target) enter(d *dir, st *Stat) error {
 	if err != nil {
 		closeFD(fd)
 		return refused(d.path, "open directory", err)
+	}
+	if d.linked {
+		d.pins++ // until forget
 	}
 	t.push(d, fd)
 	return nil

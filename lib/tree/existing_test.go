@@ -235,6 +235,8 @@ func oneMode(t *testing.T, name, dir string, mode Into, old thing, e *rec.Entry)
 	kept, made := after == before, isMade(t, thing, e)
 	taken := old.name == "full directory" && e.Type != rec.Dir && !mode.Delete
 	conflict := mode.Overwrite == Never && old.name != "nothing" && !(e.Type == rec.Dir && strings.HasSuffix(old.name, "directory") && !strings.HasPrefix(old.name, "link"))
+	// A link in a directory's place is replaced only if everything is.
+	conflict = conflict || mode.Overwrite == Changed && e.Type == rec.Dir && (strings.HasPrefix(old.name, "link") || old.name == "same link")
 	same := mode.Overwrite == Changed && e.Type == rec.File && old.name == "same file"
 	switch {
 	case taken, conflict:

@@ -114,7 +114,7 @@ func (w *walker) through(dirfd int, path, name string, top bool) (kept bool, err
 		w.Report.Warn(path, fmt.Errorf("points to %s, %w: stored as a link", rec.Quote(w.e.Target), err))
 		return true, nil
 	}
-	if !top && w.Choose != nil && !w.Choose.Take(path, &st) {
+	if !top && w.Choose != nil && (w.Choose.Drop(path, st.Type) || !w.Choose.Take(path, &st, true)) {
 		w.out.leftOut(path)
 		return false, nil
 	}

@@ -17,6 +17,18 @@ type Into struct {
 	// Delete removes what has no entry from directories that have one. It goes
 	// with Changed and Always.
 	Delete bool
+	// DeleteExcluded deletes also in directories of which names were left out of the backup on
+	// request. It goes with Delete.
+	DeleteExcluded bool
+	// Keep, if not nil, says of a path that has no entry that it is not deleted. It is called by
+	// many goroutines.
+	Keep func(path string, dir bool) bool
+	// Spared, if not nil, is told of each path that Delete would have deleted, had it an entry
+	// that vouches for its directory, or had Keep not spared it.
+	Spared func(path string)
+	// KeepDirSymlink follows a symbolic link of ours or root's that leads to a directory, where
+	// the snapshot has a directory.
+	KeepDirSymlink bool
 	// Part says that not all entries of the snapshot come. What an earlier restore
 	// left undone may then be among the others, so that the mark of that one stays.
 	Part bool
@@ -77,6 +89,7 @@ func (a Act) String() string {
 type Counts struct {
 	Done      [acts]uint64 // by Act
 	Conflicts uint64       // what Never left as it was
+	Spared    uint64       // what has no entry and was not deleted, see Into.Spared
 }
 
 // did counts and tells.
@@ -86,6 +99,16 @@ func (t *Target) did(a Act, path string) {
 	t.mu.Unlock()
 	if t.into.Plan != nil {
 		t.into.Plan(a, path)
+	}
+}
+
+// spared counts and tells what is not deleted.
+func (t *Target) spared(path string) {
+	t.mu.Lock()
+	t.counts.Spared++
+	t.mu.Unlock()
+	if t.into.Spared != nil {
+		t.into.Spared(path)
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"preserve/lib/rec"
 )
 
 // batchSize is how many entries of one directory are looked at before the
@@ -24,6 +26,7 @@ type level struct {
 	names    []byte // each with a NUL behind it
 	list     []dirent
 	batch    []child
+	looked   int // names whose batch was looked at before the directory's entry
 	order    []int32
 }
 
@@ -33,6 +36,10 @@ type dirent struct {
 	ino uint64
 	at  int
 	n   int
+	typ rec.Type // as the directory says; None if it does not
+	// mount says that another file system is mounted there, as far as is known without
+	// looking, and the walk does not go there.
+	mount bool
 }
 
 // A child is one name looked at.
@@ -80,8 +87,13 @@ func (l *level) sort() {
 // The layout of struct linux_dirent64.
 const (
 	direntLen  = 16
+	direntType = 18
 	direntName = 19
 )
+
+// direntTypes are the types that a directory can give, by number.
+var direntTypes = [...]rec.Type{unix.DT_FIFO: rec.Fifo, unix.DT_CHR: rec.Char, unix.DT_DIR: rec.Dir, unix.DT_BLK: rec.Block,
+	unix.DT_REG: rec.File, unix.DT_LNK: rec.Symlink, unix.DT_SOCK: rec.Socket}
 
 // parse takes over the names in what getdents64 gave: inode, offset, length of
 // the record, type, name, NUL.
@@ -93,7 +105,11 @@ func (l *level) parse(b []byte) {
 		}
 		name, _, _ := bytes.Cut(b[direntName:n], []byte{0})
 		if dots := len(name) <= 2 && string(name) == ".."[:len(name)]; !dots && bytes.IndexByte(name, '/') < 0 {
-			l.list = append(l.list, dirent{binary.NativeEndian.Uint64(b), len(l.names), len(name)})
+			d := dirent{ino: binary.NativeEndian.Uint64(b), at: len(l.names), n: len(name)}
+			if t := b[direntType]; int(t) < len(direntTypes) {
+				d.typ = direntTypes[t]
+			}
+			l.list = append(l.list, d)
 			l.names = append(append(l.names, name...), 0)
 		}
 		b = b[n:]
@@ -123,6 +139,10 @@ func (l *level) stat(fd, at, workers int) (next int) {
 		for _, i := range order {
 			c := &l.batch[int(i)-at]
 			c.index = int(i)
+			if l.list[i].mount && l.list[i].typ != rec.None {
+				c.err = errMount
+				continue
+			}
 			if c.err = statRaw(fd, &l.names[l.list[i].at], &x); c.err == nil {
 				c.st.set(&x)
 			}
@@ -137,6 +157,9 @@ func (l *level) stat(fd, at, workers int) (next int) {
 	wg.Wait()
 	return next
 }
+
+// errMount is a child that was not looked at, since another file system is mounted there.
+var errMount = errors.New("a mount point")
 
 // keepNames is how much memory for names a level keeps for the next directory.
 const keepNames = 256 << 10

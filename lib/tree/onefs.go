@@ -54,14 +54,34 @@ func (w *walker) mounted(dirfd int, path, name string, st *Stat) error {
 	if st.Type != rec.Dir {
 		return nil
 	}
-	st.entry(&w.e)
-	w.e.Path, w.e.Way = path, true
-	if w.Attributes {
-		xs, flags, err := attributesAt(openAt, dirfd, name, rec.Dir)
-		if !errors.Is(err, unix.ENOENT) { // where something waits to be mounted
-			w.attributes(xs, flags, err)
+	w.e = rec.Entry{Path: path, Type: rec.Dir, Mode: 0o755, Way: true}
+	if err := w.visit(&w.e); err != nil {
+		return err
+	}
+	return w.below(path)
+}
+
+// mountPoint is mounted for a name that was not looked at. What would be seen there is the other
+// file system's, and its server may not answer: so the metadata of the empty directory is made up.
+func (w *walker) mountPoint(l *level, index int, path string) error {
+	for _, r := range w.inner {
+		if r.Path == path {
+			fd, err := w.fd(l)
+			if err != nil {
+				return w.unseen(path, rec.Dir, op("open its directory again", err))
+			}
+			return w.top(fd, path, l.name(index))
 		}
 	}
+	typ := l.list[index].typ
+	w.out.leftOut(path)
+	if w.Mounted != nil {
+		w.Mounted(path, typ)
+	}
+	if typ != rec.Dir {
+		return nil
+	}
+	w.e = rec.Entry{Path: path, Type: rec.Dir, Mode: 0o755, Way: true}
 	if err := w.visit(&w.e); err != nil {
 		return err
 	}

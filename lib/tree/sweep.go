@@ -27,15 +27,22 @@ var nameSeed = maphash.MakeSeed()
 
 // named takes down that a name in a directory has an entry.
 func (t *Target) named(d *dir, name string) {
-	if t.into.Delete && d.old && !d.keep {
+	if t.sweeps(d) {
 		d.names = append(d.names, maphash.String(nameSeed, name))
 	}
+}
+
+// sweeps reports whether a directory is looked through for what has no entry: to delete it, or, if
+// the snapshot does not vouch for the directory, to count it. What is beside the way to something
+// is nobody's business.
+func (t *Target) sweeps(d *dir) bool {
+	return t.into.Delete && d.old && !(d.entry != nil && d.entry.Way)
 }
 
 // sweep removes what has no entry from a directory that was there before and is
 // complete now. fd is the directory.
 func (t *Target) sweep(d *dir, fd int) {
-	if !t.into.Delete || !d.old || d.keep || t.spare.Load() {
+	if !t.sweeps(d) || t.spare.Load() {
 		return
 	}
 	var extra []string
@@ -44,6 +51,10 @@ func (t *Target) sweep(d *dir, fd int) {
 	err := eachName(fd, func(name string) error {
 		_, known := slices.BinarySearch(d.names, maphash.String(nameSeed, name))
 		if known || strings.HasPrefix(name, t.prefix) || d.parent == nil && name == "lost+found" || d.parent == nil && (slices.Contains(t.marks, name) || slices.Contains(t.spoilt, name)) {
+			return nil
+		}
+		if d.keep {
+			t.spared(join(d.path, name))
 			return nil
 		}
 		if extra = append(extra, name); len(extra) > 4096 {
@@ -134,6 +145,10 @@ func (r *remover) remove(top, dirfd int, path, name string, depth int) error {
 			return nil
 		}
 		return err
+	}
+	if r.t.into.Keep != nil && r.t.into.Keep(path, st.Type == rec.Dir) {
+		r.t.spared(path)
+		return errRemains
 	}
 	how := 0
 	if st.Type == rec.Dir {

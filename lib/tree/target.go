@@ -117,7 +117,7 @@ func (t *Target) Begin(e *rec.Entry) (*Node, error) {
 	t.last, t.begun = e.Path, true
 	if e.Path == "" {
 		t.root.entry = e
-		t.root.keep = e.Err != "" || e.Way
+		t.root.keep = !vouches(e, &t.into)
 		return nil, nil
 	}
 	parent := rec.Parent(e.Path)

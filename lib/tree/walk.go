@@ -82,6 +82,9 @@ func Walk(roots []rec.Root, o Options, visit func(*rec.Entry) error) error {
 	w := &walker{Options: o, visit: visit, rootfd: -1, links: newLinks(o.Links != nil), dents: make([]byte, 64<<10), link: make([]byte, 512)}
 	w.ahead = newAhead()
 	w.ahead.skip = w.elsewhere
+	if o.OneFileSystem {
+		w.mounts = readMounts()
+	}
 	w.out = newLeads(roots, o.Links)
 	defer w.leaveRoot()
 	var before rec.Root
@@ -126,6 +129,7 @@ type walker struct {
 	here   place      // of the root; see OneFileSystem
 	inner  []rec.Root // that are below the root
 	jumps  []jump     // that the walk is below; see Follow
+	mounts mounts
 	out    *leads
 }
 
@@ -163,8 +167,7 @@ func (w *walker) root(r rec.Root, before string) error {
 	dir := rec.Parent(r.Path)
 	fd, err := openBeneath(w.rootfd, dir, openPath|unix.O_DIRECTORY)
 	if err != nil {
-		w.Report.Warn(dir, op("open directory", err))
-		return nil
+		return w.unseen(r.Path, rec.None, op("open directory "+rec.Quote(dir), err))
 	}
 	defer closeFD(fd)
 	return w.top(fd, r.Path, base(r.Path))
@@ -180,8 +183,7 @@ func (w *walker) parent(path string) (done bool, err error) {
 		err = statAt(fd, "", &st)
 	}
 	if err != nil {
-		w.Report.Warn(path, op("open directory", err))
-		return true, nil
+		return true, w.unseen(path, rec.Dir, op("open directory", err))
 	}
 	st.entry(&w.e)
 	w.e.Path, w.e.Way = path, true
@@ -196,8 +198,7 @@ func (w *walker) parent(path string) (done bool, err error) {
 func (w *walker) top(dirfd int, path, name string) error {
 	var st Stat
 	if err := statAt(dirfd, name, &st); err != nil {
-		w.Report.Warn(path, op("stat", err))
-		return nil
+		return w.gone(path, rec.None, "stat", err)
 	}
 	defer func(outer place) { w.here = outer }(w.here)
 	w.here = placeOf(&st)
@@ -206,38 +207,46 @@ func (w *walker) top(dirfd int, path, name string) error {
 
 // entry visits one name in the directory dirfd, and all that is below it.
 func (w *walker) entry(dirfd int, path, name string, st *Stat, top bool) error {
-	if err := rec.CheckPath(path); err != nil {
-		w.Report.Warn(path, err)
-		return nil
-	}
 	for tries := 0; ; tries++ {
 		again, err := w.try(dirfd, path, name, st, top)
 		if !again || err != nil {
 			return err
 		}
 		// It was replaced by something of another type: look again.
+		was := st.Type
 		if err := statAt(dirfd, name, st); err != nil {
-			w.gone(path, "stat", err)
-			return nil
+			return w.gone(path, was, "stat", err)
 		}
 		if tries == 3 {
-			w.Report.Warn(path, ErrReplaced)
-			return nil
+			return w.unseen(path, st.Type, ErrReplaced)
 		}
-		if !top && w.Choose != nil && !w.Choose.Take(path, st) {
+		if !top && w.Choose != nil && (w.Choose.Drop(path, st.Type) || !w.Choose.Take(path, st, true)) {
 			w.out.leftOut(path)
 			return nil
 		}
 	}
 }
 
-// gone reports an error that keeps a name from being an entry.
-func (w *walker) gone(path, what string, err error) {
+// gone deals with an error of looking at a name: it has gone, or it is unseen.
+func (w *walker) gone(path string, typ rec.Type, what string, err error) error {
 	if errors.Is(err, unix.ENOENT) {
 		w.Report.Vanished(path)
-		return
+		return nil
 	}
-	w.Report.Warn(path, op(what, err))
+	return w.unseen(path, typ, op(what, err))
+}
+
+// unseen visits a name of which no more is known than that it is there: without an entry it
+// would look deleted. A directory is one, on the way to what is in it; all else is a file. Its metadata
+// is made up.
+func (w *walker) unseen(path string, typ rec.Type, err error) error {
+	w.e = rec.Entry{Path: path, Type: rec.File}
+	if typ == rec.Dir {
+		w.e.Type, w.e.Mode, w.e.Way = rec.Dir, 0o700, true
+	}
+	w.out.leftOut(path)
+	w.fault(err)
+	return w.visit(&w.e)
 }
 
 func (w *walker) try(dirfd int, path, name string, st *Stat, top bool) (again bool, err error) {
@@ -251,19 +260,16 @@ func (w *walker) try(dirfd int, path, name string, st *Stat, top bool) (again bo
 	case rec.Dir:
 		return w.dir(dirfd, path, name, top)
 	case rec.None:
-		w.Report.Warn(path, fmt.Errorf("%w: of a type that this program does not know", rec.ErrUnknown))
-		return false, nil
+		return false, w.unseen(path, rec.None, fmt.Errorf("%w: of a type that this program does not know", rec.ErrUnknown))
 	case rec.Symlink:
 		e.Target, w.link, err = readLink(dirfd, name, w.link)
 		switch {
 		case err == unix.EINVAL:
 			return true, nil
 		case err != nil:
-			w.gone(path, "read link", err)
-			return false, nil
+			return false, w.gone(path, rec.Symlink, "read link", err)
 		case e.Target == "" || len(e.Target) > rec.MaxPath:
-			w.Report.Warn(path, fmt.Errorf("read link: %w: a target of %d bytes", rec.ErrPath, len(e.Target)))
-			return false, nil
+			return false, w.unseen(path, rec.Symlink, fmt.Errorf("read link: %w: a target of %d bytes", rec.ErrPath, len(e.Target)))
 		}
 		if w.Follow {
 			if kept, err := w.through(dirfd, path, name, top); !kept {
@@ -318,6 +324,7 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 	l := w.push(fd, path)
 	defer w.pop()
 	if err := l.read(fd, w.dents); err != nil {
+		w.e.Unread = true
 		w.fault(op("read directory", err))
 	}
 	if w.Attributes {
@@ -327,7 +334,11 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 	if !top {
 		why = l.ours(fd)
 	}
-	w.e.Way = why != "" || w.enter(l, fd)
+	if w.e.Way = why != ""; !w.e.Way {
+		w.enter(l, fd)
+		w.markMounts(l, fd)
+		w.drop(l)
+	}
 	if err := w.visit(&w.e); err != nil {
 		return false, err
 	}
@@ -339,26 +350,34 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 	return false, w.children(l)
 }
 
+// look looks at a batch of names of a directory from index at on, asks the Chooser about them, and
+// returns where the next batch begins.
+func (w *walker) look(l *level, at int) (next int) {
+	workers := w.ahead.workers(len(l.list) - at)
+	begun := time.Now()
+	next = l.stat(l.fd, at, workers)
+	took := time.Since(begun)
+	if w.Choose != nil {
+		w.choose(l)
+	}
+	w.ahead.after(took*time.Duration(workers), l)
+	l.looked = next
+	return next
+}
+
 // children walks what is in a directory.
 func (w *walker) children(l *level) error {
 	for at := 0; at < len(l.list); {
-		fd, err := w.fd(l)
-		if err == nil {
-			workers := w.ahead.workers(len(l.list) - at)
-			begun := time.Now()
-			at = l.stat(fd, at, workers)
-			took := time.Since(begun)
-			if w.Choose != nil {
-				w.choose(l)
-			}
-			w.ahead.after(took*time.Duration(workers), l)
-		}
-		if Exhausted(err) {
+		_, err := w.fd(l)
+		switch {
+		case Exhausted(err):
 			return op("open directory "+rec.Quote(l.path)+" again", err)
-		}
-		if err != nil {
-			w.Report.Warn(l.path, op("open directory again", err))
-			return nil
+		case err != nil:
+			return w.lost(l, at, err)
+		case at == 0 && l.looked > 0:
+			at = l.looked
+		default:
+			at = w.look(l, at)
 		}
 		for i := range l.batch {
 			b := &l.batch[i]
@@ -369,18 +388,33 @@ func (w *walker) children(l *level) error {
 			if w.Choose == nil {
 				path = join(l.path, l.name(b.index))
 			}
-			if b.err != nil {
-				w.gone(path, "stat", b.err)
-				continue
+			if b.err == errMount {
+				err = w.mountPoint(l, b.index, path)
+			} else if b.err != nil {
+				err = w.gone(path, l.list[b.index].typ, "stat", b.err)
+			} else if fd, ferr := w.fd(l); ferr != nil {
+				return w.lost(l, b.index, ferr)
+			} else {
+				err = w.entry(fd, path, base(path), &b.st, false)
 			}
-			fd, err := w.fd(l)
 			if err != nil {
-				w.Report.Warn(l.path, op("open directory again", err))
-				return nil
-			}
-			if err := w.entry(fd, path, base(path), &b.st, false); err != nil {
 				return err
 			}
+		}
+	}
+	return nil
+}
+
+// lost deals with a directory that cannot be opened again to look at its names from index at on: if
+// it has gone, so have they, else they are unseen.
+func (w *walker) lost(l *level, at int, err error) error {
+	if errors.Is(err, unix.ENOENT) {
+		w.Report.Vanished(l.path)
+		return nil
+	}
+	for ; at < len(l.list); at++ {
+		if err := w.unseen(join(l.path, l.name(at)), l.list[at].typ, op("open its directory again", err)); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -218,13 +218,16 @@ func TestWalkUnreadable(t *testing.T) {
 	asUser(t, dir, func() {
 		var r told
 		es := walkTo(t, []rec.Root{{Dir: dir}}, false, &r)
-		want := []string{"", "closed", "noexec", "open", "open/in"}
+		want := []string{"", "closed", "noexec", "noexec/in", "open", "open/in"}
 		if !slices.Equal(paths(es), want) {
 			t.Errorf("%q", paths(es))
 		}
 		if len(r.warned) != 2 || !strings.HasPrefix(r.warned[0], "closed: open directory: permission denied") ||
 			!strings.HasPrefix(r.warned[1], "noexec/in: stat: permission denied") {
 			t.Errorf("%q", r.warned)
+		}
+		if e := find(es, "noexec/in"); e == nil || e.Type != rec.File || e.Err != "stat: permission denied" {
+			t.Errorf("%+v", e)
 		}
 		if e := find(es, "closed"); e == nil || e.Err != "open directory: permission denied" {
 			t.Errorf("%+v", e)

@@ -33,7 +33,11 @@ files. Options are those of pv-unpack; pv-unpack -h says more about them.
                         make only what is missing in DIR; replace also what differs
                         in size or time (goes on with an interrupted restore); all
   --in-place            write into large files themselves: interrupted, they are spoilt
-  --delete              delete what is not in the snapshot from its directories
+  --delete              delete what is not in the snapshot from its directories; not what
+                        the backup left out or could not read
+  --delete-excluded     delete also what the backup left out on request
+  --keep-directory-symlink
+                        follow links to directories where the snapshot has a directory
   --dry-run             write nothing, print what would be done
   --revoked FILE, --allow-revoked
                         refuse, or accept, what revoked writers made
@@ -61,7 +65,7 @@ func beginRestore(env *tool.Env, a *arguments) (*job.Run, error) {
 
 // restoring is the options of a restore.
 var restoring = []string{"exclude=", "strip-components=", "map-user=", "map-group=", "overwrite=", "numeric-ids", "dereference", "hard-dereference",
-	"in-place", "delete", "dry-run"}
+	"in-place", "delete", "delete-excluded", "keep-directory-symlink", "dry-run"}
 
 // read begins a run that reads, with the repository and key of the command line.
 func (a *arguments) read(env *tool.Env, q job.Reading) (*job.Run, error) {

@@ -151,8 +151,34 @@ func (s *selection) chooser() tree.Chooser {
 
 // judge says whether a path by itself is left out, and why.
 func (s *selection) judge(path string, st *tree.Stat) (why cause, out bool) {
-	if r := s.rules.Match(path, st.Type == rec.Dir); r != nil && !r.Negated {
-		return cause{rule: r}, true
+	if why, out = s.byName(path, st.Type); out {
+		return why, out
+	}
+	return s.bySight(path, st, true)
+}
+
+// byName says whether a path is left out by patterns. Of a type that is not known (None) it
+// must be left out as a directory and as anything else.
+func (s *selection) byName(path string, typ rec.Type) (why cause, out bool) {
+	r := s.rules.Match(path, typ == rec.Dir)
+	if r == nil || r.Negated {
+		return cause{}, false
+	}
+	if typ == rec.None {
+		if d := s.rules.Match(path, true); d == nil || d.Negated {
+			return cause{}, false
+		}
+	}
+	return cause{rule: r}, true
+}
+
+// bySight says whether a path that its name does not leave out is left out by what was seen of it;
+// known says that its type was known before.
+func (s *selection) bySight(path string, st *tree.Stat, known bool) (why cause, out bool) {
+	if !known {
+		if why, out = s.byName(path, st.Type); out {
+			return why, out
+		}
 	}
 	if s.larger != "" && st.Type == rec.File && st.Size > s.largest {
 		return cause{flag: "--exclude-larger-than " + s.larger}, true
@@ -211,14 +237,24 @@ func (s *selection) enter(d *tree.Dir) (names []string, why cause) {
 	return names, why
 }
 
+// Drop implements tree.Chooser.
+func (s *selection) Drop(path string, typ rec.Type) bool { return s.count(s.byName(path, typ)) }
+
 // Take implements tree.Chooser.
-func (s *selection) Take(path string, st *tree.Stat) bool {
-	why, out := s.judge(path, st)
+func (s *selection) Take(path string, st *tree.Stat, known bool) bool {
+	return !s.count(s.bySight(path, st, known))
+}
+
+// Looks implements tree.Chooser.
+func (s *selection) Looks() bool { return s.larger != "" }
+
+// count counts what is left out.
+func (s *selection) count(why cause, out bool) bool {
 	if out {
 		s.counts[why]++
 		s.inside = true
 	}
-	return !out
+	return out
 }
 
 // Enter implements tree.Chooser.

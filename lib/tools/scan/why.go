@@ -167,12 +167,21 @@ func (t *trail) leave(at, why string) {
 	}
 }
 
-// Take implements tree.Chooser.
-func (t *trail) Take(path string, st *tree.Stat) bool {
+// Drop implements tree.Chooser.
+func (t *trail) Drop(path string, typ rec.Type) bool {
 	if !rec.Below(t.want, path) {
-		return false
+		return true
 	}
-	why, out := t.judge(path, st)
+	why, out := t.byName(path, typ)
+	if out {
+		t.leave(path, why.String())
+	}
+	return out
+}
+
+// Take implements tree.Chooser.
+func (t *trail) Take(path string, st *tree.Stat, known bool) bool {
+	why, out := t.bySight(path, st, known)
 	if out {
 		t.leave(path, why.String())
 	}

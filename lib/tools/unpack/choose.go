@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"strings"
+	"sync"
 
 	"preserve/lib/page"
 	"preserve/lib/pattern"
@@ -66,6 +67,8 @@ type chooser struct {
 	owners  *owners // nil: they stay as they are
 	chosen  pattern.List
 	exclude pattern.List
+	sparing sync.Mutex   // guards spares
+	spares  pattern.List // exclude once more: what it matches in a live tree is not deleted
 
 	first    map[*pattern.Rule]bool // PATTERNs of which no match was seen
 	alone    []pattern.List         // each of them by itself
@@ -99,7 +102,11 @@ func newChooser(env *tool.Env, m *mode, o *choice) (c *chooser, err error) {
 		}
 	}
 	for _, text := range o.exclude {
-		if err := c.exclude.Add(text, "--exclude", false); err != nil {
+		err := c.exclude.Add(text, "--exclude", false)
+		if err == nil {
+			err = c.spares.Add(text, "--exclude", false)
+		}
+		if err != nil {
 			return nil, tool.Usagef("%s", err)
 		}
 	}
@@ -127,6 +134,15 @@ func newChooser(env *tool.Env, m *mode, o *choice) (c *chooser, err error) {
 
 // picks reports whether only a part of the snapshot was asked for.
 func (c *chooser) picks() bool { return c.chosen.Len()+c.exclude.Len() > 0 }
+
+// keeps reports whether a path of a live tree is one that --exclude leaves alone. Many
+// goroutines may call it.
+func (c *chooser) keeps(path string, dir bool) bool {
+	c.sparing.Lock()
+	defer c.sparing.Unlock()
+	r := c.spares.Match(path, dir)
+	return r != nil && !r.Negated
+}
 
 // chooser returns c, or nil if all is to come as it is.
 func (c *chooser) chooser() walk.Chooser {

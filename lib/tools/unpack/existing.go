@@ -16,6 +16,8 @@ type placing struct {
 	overwrite string
 	inPlace   bool
 	del       bool
+	excluded  bool // delete what the backup left out on request, too
+	follow    bool // links to directories, where the snapshot has a directory
 	dry       bool
 }
 
@@ -23,6 +25,8 @@ func (p *placing) flags(fs *flag.FlagSet) {
 	fs.StringVar(&p.overwrite, "overwrite", "", "")
 	fs.BoolVar(&p.inPlace, "in-place", false, "")
 	fs.BoolVar(&p.del, "delete", false, "")
+	fs.BoolVar(&p.excluded, "delete-excluded", false, "")
+	fs.BoolVar(&p.follow, "keep-directory-symlink", false, "")
 	fs.BoolVar(&p.dry, "dry-run", false, "")
 }
 
@@ -35,15 +39,19 @@ func (p *placing) check(m *mode, c *choice) error {
 	replaces := how == tree.Changed || how == tree.Always
 	switch {
 	case !m.places:
-		return tool.Usagef("--overwrite, --in-place, --delete and --dry-run go with DIR, not with --%s", m.flag)
+		return tool.Usagef("--overwrite, --in-place, --delete, --keep-directory-symlink and --dry-run go with DIR, not with --%s", m.flag)
 	case p.overwrite != "" && how == tree.Nothing:
 		return tool.Usagef("--overwrite takes never, changed or always, not %q", p.overwrite)
 	case p.inPlace && !replaces:
 		return tool.Usagef("--in-place goes with --overwrite changed or --overwrite always")
 	case p.del && !replaces:
 		return tool.Usagef("--delete goes with --overwrite changed or --overwrite always")
-	case p.del && (len(c.patterns)+len(c.exclude) > 0 || c.strip > 0):
-		return tool.Usagef("--delete does not go with PATTERN, --exclude or --strip-components: what they leave out would be deleted")
+	case p.del && c.strip > 0:
+		return tool.Usagef("--delete does not go with --strip-components: what it leaves out would be deleted")
+	case p.excluded && !p.del:
+		return tool.Usagef("--delete-excluded goes with --delete")
+	case p.follow && how == tree.Nothing:
+		return tool.Usagef("--keep-directory-symlink goes with --overwrite")
 	}
 	return nil
 }
@@ -62,7 +70,14 @@ func (p planner) act(a tree.Act, path string) {
 func (r *restorer) into() tree.Into {
 	into := tree.Into{
 		Overwrite: tree.ParseOverwrite(r.place.overwrite), InPlace: r.place.inPlace, Delete: r.place.del,
+		DeleteExcluded: r.place.excluded, KeepDirSymlink: r.place.follow,
 		Sections: r.sections, Part: r.choose.picks() || r.sections,
+	}
+	if r.place.del {
+		into.Spared = func(path string) { r.env.Log.Debug("not deleted: " + rec.Quote(path)) }
+		if r.choose.exclude.Len() > 0 {
+			into.Keep = r.choose.keeps
+		}
 	}
 	if r.place.dry {
 		into.Plan = r.plan.act
@@ -118,7 +133,13 @@ func (r *restorer) summary() {
 	} else if r.place.overwrite != "" {
 		r.env.Log.Debug(text)
 	}
-	if c.Conflicts > 0 {
+	if r.place.del && !r.place.dry {
+		r.env.Notice("%d deleted", c.Done[tree.Delete])
+	}
+	if c.Spared > 0 {
+		r.env.Notice("%d not deleted though not in the snapshot: the backup left names out there or could not read them, or --exclude spares them; -v names them", c.Spared)
+	}
+	if c.Conflicts > 0 && r.place.overwrite == "never" {
 		r.env.Notice("%d paths exist already and stay as they are (--overwrite never)", c.Conflicts)
 	}
 }

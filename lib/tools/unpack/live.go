@@ -93,11 +93,17 @@ type cover struct {
 	all   bool // the snapshot has the root itself
 }
 
-// Take implements tree.Chooser.
-func (c *cover) Take(path string, _ *tree.Stat) bool {
+// Drop implements tree.Chooser.
+func (c *cover) Drop(path string, _ rec.Type) bool {
 	at, above := c.covers(path)
-	return at || above
+	return !at && !above
 }
+
+// Take implements tree.Chooser.
+func (c *cover) Take(string, *tree.Stat, bool) bool { return true }
+
+// Looks implements tree.Chooser.
+func (c *cover) Looks() bool { return false }
 
 // Enter implements tree.Chooser.
 func (c *cover) Enter(*tree.Dir) []string { return nil }

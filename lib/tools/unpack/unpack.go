@@ -65,7 +65,12 @@ Into a DIR that has something in it:
   --in-place           write what differs into large files themselves instead of
                        building new ones beside them: saves space, but who reads
                        one meanwhile, or after an interruption, has half of each
-  --delete             remove what is not in the snapshot from directories that are
+  --delete             remove what is not in the snapshot from directories that are;
+                       but not what the backup left out or could not read, nor what
+                       --exclude matches
+  --delete-excluded    remove also what the backup left out on request
+  --keep-directory-symlink
+                       follow links to directories where the snapshot has a directory
   --dry-run            write nothing, print what would be done. A list key, and
                        pv-get --meta, will do
 
