@@ -40,8 +40,7 @@ type header struct {
 func (a *Archive) next() (*header, error) {
 	h := &header{}
 	longName, longLink := "", ""
-	var own []byte // the records of this member alone, which has at most one header of them
-	var seen bool
+	var own []byte // the records of this member alone; of several headers the later ones go first
 	for {
 		if err := a.block(h); err != nil {
 			return nil, err
@@ -51,15 +50,13 @@ func (a *Archive) next() (*header, error) {
 		}
 		switch h.flag {
 		case 'x', 'X':
-			if seen {
-				return nil, fmt.Errorf("%w: two extended headers before one member", ErrBad)
-			}
-			var err error
-			if own, err = a.special(h, maxExtended); err != nil {
+			b, err := a.special(h, maxExtended-int64(len(own)))
+			if err != nil {
 				return nil, err
 			}
-			seen = true
+			own, a.extended = append(own, b...), true
 		case 'g':
+			a.extended = true
 			if err := a.globals(h); err != nil {
 				return nil, err
 			}
@@ -98,6 +95,16 @@ func (a *Archive) block(h *header) error {
 		// Two blocks of zeros end an archive; some programs write one.
 		return errEnd
 	}
+	if h.checksum() != nil {
+		return notTar(h.block[:], a.members == 0)
+	}
+	return nil
+}
+
+var errChecksum = fmt.Errorf("%w: checksum mismatch", ErrBad)
+
+// checksum reports whether a header's own block has the checksum that it says.
+func (h *header) checksum() error {
 	sum, signed := int64(0), int64(0)
 	for i, c := range h.block {
 		if i >= 148 && i < 156 {
@@ -108,7 +115,7 @@ func (a *Archive) block(h *header) error {
 	}
 	said, err := number(h.block[148:156])
 	if err != nil || said != sum && said != signed {
-		return notTar(h.block[:], a.members == 0)
+		return errChecksum
 	}
 	return nil
 }
@@ -303,7 +310,9 @@ func (h *header) extend() (err error) {
 		case "SCHILY.devminor":
 			h.minor, err = decimal(value)
 		case "mtime":
-			h.mtime, err = moment(value)
+			if t, terr := moment(value); terr == nil { // else the block's has to do, as for GNU tar
+				h.mtime = t
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("%w: %s %q in an extended header", ErrBad, key, value[:min(len(value), 40)])

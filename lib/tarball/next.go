@@ -57,6 +57,9 @@ func (a *Archive) survivor() (*item, error) {
 func (a *Archive) finished(it *item) *File {
 	path := it.entry.Path
 	n, ok := a.links.of(it)
+	if !ok && it.entry.Type == rec.File { // a hard link with content of its own
+		n, ok = nil, true
+	}
 	if !ok {
 		a.o.Warn(path, fmt.Errorf("left out: a hard link to what is not in the archive before it"))
 		return nil

@@ -59,16 +59,18 @@ type Options struct {
 
 // An Archive is a tar archive that was read. It is for one goroutine.
 type Archive struct {
-	o       Options
-	raw     *raw
-	data    *spool.Spool // contents, of an archive that is a pipe
-	maps    *spool.Spool // maps of holes
-	global  map[string]string
-	members uint64
-	sorter  *sorter
-	links   links
-	users   owners
-	groups  owners
+	o      Options
+	raw    *raw
+	data   *spool.Spool // contents, of an archive that is a pipe
+	maps   *spool.Spool // maps of holes
+	global map[string]string
+	// extended says that it has extended headers: it is of POSIX.1-2001.
+	extended bool
+	members  uint64
+	sorter   *sorter
+	links    links
+	users    owners
+	groups   owners
 
 	// Of Next.
 	items   func() (*item, error)
@@ -159,16 +161,19 @@ func (a *Archive) member() error {
 		return err
 	}
 	physical := h.size
-	switch h.flag {
-	case '1', '2', '3', '4', '5', '6': // they have no content, whatever their size says
-		physical = 0
-	default:
+	switch {
+	case h.flag == '1' && physical > 0 && a.linkHasData():
+		e.Size = uint64(physical) // see describe
+		fallthrough
+	case h.hasContent():
 		if it.at, err = a.raw.keep(physical); err != nil {
 			return err
 		}
 		if err := a.raw.pad(physical); err != nil {
 			return err
 		}
+	default:
+		physical = 0
 	}
 	if !sparse {
 		e.Size = uint64(physical)
@@ -183,6 +188,33 @@ func (a *Archive) member() error {
 		return err
 	}
 	return a.sorter.add(it)
+}
+
+// hasContent reports whether content follows a header, as its size says. Links, devices and
+// directories have none, whatever their size says; nor have the directories of
+// archives before ustar, which are files with a "/" at the end.
+func (h *header) hasContent() bool {
+	switch h.flag {
+	case '1', '2', '3', '4', '5', '6':
+		return false
+	}
+	return h.flag != 0 || !strings.HasSuffix(h.name, "/")
+}
+
+// linkHasData reports whether the content of a hard link with a size follows. POSIX.1-2001 has it so,
+// "linkdata" of pax; earlier programs wrote a size without content. In an archive with extended
+// headers the size is true; elsewhere what follows tells, as for libarchive.
+func (a *Archive) linkHasData() bool {
+	if a.extended {
+		return true
+	}
+	b, err := a.raw.in.Peek(blockSize)
+	if err != nil {
+		return false
+	}
+	var next header
+	copy(next.block[:], b)
+	return next.block != [blockSize]byte{} && next.checksum() != nil
 }
 
 // describe makes an entry of a header. Type None is of what is no file at all.
@@ -217,6 +249,7 @@ func (a *Archive) describe(h *header, it *item) error {
 	default:
 		return &leftOut{fmt.Errorf("a member of type %q, which this program does not know", h.flag)}
 	}
+	linkSize := e.Size
 	if e.Type != rec.File {
 		e.Size, it.sparse = 0, false
 	}
@@ -229,7 +262,11 @@ func (a *Archive) describe(h *header, it *item) error {
 		if err != nil {
 			return &leftOut{fmt.Errorf("hard link: %w", err)}
 		}
-		*e = rec.Entry{Path: path, Type: rec.Fifo, MTime: h.mtime} // the time is for directories made for it
+		if linkSize > 0 { // what it is if it is a link to nothing
+			e.Type, e.Size = rec.File, linkSize
+		} else {
+			*e = rec.Entry{Path: path, Type: rec.Fifo, MTime: h.mtime} // the time is for directories made for it
+		}
 		return a.links.add(path, target, it.seq)
 	}
 	a.users.add(e.UID, h.uname, a.o.Notice, "user")

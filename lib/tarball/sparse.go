@@ -52,8 +52,11 @@ func (m *mapper) flush() error {
 
 // finish gives the map to an item of a file of that size, of which physical
 // bytes are in the archive.
-func (m *mapper) finish(it *item, size, physical int64) error {
-	if m.data != physical || m.end > size {
+func (m *mapper) finish(it *item, name string, size, physical int64) error {
+	if m.data < physical { // as GNU tar leaves it of a file that grew while it was read
+		m.a.o.Warn(name, fmt.Errorf("its map of holes has a place for %d bytes of %d: the rest is left out", m.data, physical))
+	}
+	if m.data > physical || m.end > size {
 		return fmt.Errorf("%w: a map of holes with %d bytes up to %d, for %d bytes of a file of %d", ErrBad, m.data, m.end, physical, size)
 	}
 	it.sparse, it.mapAt, it.mapN, it.entry.Size = true, m.at, m.n, uint64(size)
@@ -86,7 +89,7 @@ func (a *Archive) sparse(h *header, it *item) (bool, error) {
 	if err != nil {
 		return true, err
 	}
-	return true, m.finish(it, size, h.size)
+	return true, m.finish(it, h.name, size, h.size)
 }
 
 func (h *header) realSize() (int64, error) {

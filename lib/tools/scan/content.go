@@ -29,8 +29,11 @@ type contentModes struct {
 // none: a variable that is not set.
 func (m *contentModes) flags(fs *flag.FlagSet) {
 	fs.Func("stdin", "", func(name string) error {
-		if name == "" {
+		switch {
+		case name == "":
 			return errors.New("a file needs a name")
+		case m.stdin != "":
+			return errors.New("a stream has one such file: make a stream for each")
 		}
 		m.stdin = name
 		return nil

@@ -54,15 +54,27 @@ func (s *scan) roots(dir string, sources []string, l *lists) ([]rec.Root, error)
 	// A walk of one file system need not come from a source to one below it.
 	r.Inner = s.o.OneFileSystem
 	s.named = map[string]bool{}
+	var missing error
 	for _, source := range sources {
 		root, plain, err := r.Add(source)
-		if err != nil {
-			return nil, fmt.Errorf("source %s: %w", rec.Quote(source), err)
-		}
-		if !plain {
+		switch {
+		case tree.Exhausted(err):
+			return nil, err
+		case err != nil:
+			missing = fmt.Errorf("source %s: %w", rec.Quote(source), err)
+			if len(sources)+len(l.files) > 1 {
+				s.Warn(source, fmt.Errorf("left out: %w", err))
+			}
+			continue
+		case !plain:
 			s.env.Notice("%s: a parent of it is a symbolic link: stored as %s", rec.Quote(source), rec.Quote(root.Path))
+			s.selection.alias(source, root)
 		}
 		s.named[root.Path] = true
+		s.special(source)
+	}
+	if missing != nil && len(s.named) == 0 && len(l.files) == 0 {
+		return nil, missing
 	}
 	for _, file := range l.files {
 		if err := s.list(r, file, l.nul); err != nil {
@@ -77,6 +89,20 @@ func (s *scan) roots(dir string, sources []string, l *lists) ([]rec.Root, error)
 		err = errors.New("there is nothing to scan: the lists name no path that exists")
 	}
 	return roots, err
+}
+
+// special tells of a source that has content which is not stored: a fifo, as of <(command), or
+// a device is stored as what it is.
+func (s *scan) special(source string) {
+	st, err := os.Stat(source)
+	if err != nil || st.Mode()&(os.ModeNamedPipe|os.ModeDevice) == 0 {
+		return
+	}
+	what := "a device"
+	if st.Mode()&os.ModeNamedPipe != 0 {
+		what = "a fifo"
+	}
+	s.env.Notice("%s: is %s: it is stored as such, without what can be read from it (pv-scan --stdin NAME stores that: … | pv-scan --stdin NAME)", rec.Quote(source), what)
 }
 
 // list adds the paths of a file. One that does not exist is left out with a

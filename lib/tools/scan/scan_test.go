@@ -145,7 +145,7 @@ func TestNothingWritten(t *testing.T) {
 	}{
 		{nil, 2, "no path given"},
 		{[]string{"-z", "a"}, 2, "unknown option -z"},
-		{[]string{"-C", dir, "a", "missing"}, 1, "pv-scan: source missing: no such file or directory\n"},
+		{[]string{"-C", dir, "missing"}, 1, "pv-scan: source missing: no such file or directory\n"},
 		{[]string{"-C", filepath.Join(dir, "none"), "a"}, 1, "no such file or directory"},
 		{[]string{"-C", dir, "/", "a"}, 2, "with -C"},
 		{[]string{"--from0", "a"}, 2, "--files-from"},

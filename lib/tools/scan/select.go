@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,9 @@ type selection struct {
 	// shut are directories that mark another one: they are kept, empty.
 	shut   map[string]bool
 	counts map[cause]uint64
-	inside bool // something that a walk came to was left out
+	// aliases are sources that are stored under other paths than they were named by.
+	aliases []alias
+	inside  bool // something that a walk came to was left out
 }
 
 // given is one flag with a pattern or a file of patterns.
@@ -160,16 +163,43 @@ func (s *selection) judge(path string, st *tree.Stat) (why cause, out bool) {
 // byName says whether a path is left out by patterns. Of a type that is not known (None) it
 // must be left out as a directory and as anything else.
 func (s *selection) byName(path string, typ rec.Type) (why cause, out bool) {
-	r := s.rules.Match(path, typ == rec.Dir)
+	r := s.match(path, typ == rec.Dir)
 	if r == nil || r.Negated {
 		return cause{}, false
 	}
 	if typ == rec.None {
-		if d := s.rules.Match(path, true); d == nil || d.Negated {
+		if d := s.match(path, true); d == nil || d.Negated {
 			return cause{}, false
 		}
 	}
 	return cause{rule: r}, true
+}
+
+// An alias is a source whose parents lead through links: its path as it was named, without a leading
+// "/", and as it is stored. Patterns mean what is below it by either.
+type alias struct{ named, stored string }
+
+// alias takes down that a source is stored under another path.
+func (s *selection) alias(source string, root rec.Root) {
+	named := strings.TrimPrefix(path.Clean(source), "/")
+	if rec.CheckPath(named) == nil && named != "." {
+		s.aliases = append(s.aliases, alias{named, root.Path})
+	}
+}
+
+// match is the last rule that matches a path, in any of its spellings.
+func (s *selection) match(at string, dir bool) *pattern.Rule {
+	r := s.rules.Match(at, dir)
+	for _, a := range s.aliases {
+		if !rec.Below(at, a.stored) {
+			continue
+		}
+		other := s.rules.Match(a.named+at[len(a.stored):], dir)
+		if other != nil && (r == nil || slices.Index(s.rules.Rules(), other) > slices.Index(s.rules.Rules(), r)) {
+			r = other
+		}
+	}
+	return r
 }
 
 // bySight says whether a path that its name does not leave out is left out by what was seen of it;
