@@ -164,7 +164,7 @@ func TestStripMeets(t *testing.T) {
 }
 
 func TestPlacingUsage(t *testing.T) {
-	for _, args := range []string{"--overwrite sometimes x", "--overwrite always --delete x *.o", "--overwrite always --delete --exclude a x", "--overwrite always --delete --strip-components 1 x", "--in-place x", "--overwrite never --in-place x", "--delete x", "--dry-run --list", "--overwrite changed --verify"} {
+	for _, args := range []string{"--overwrite sometimes x", "--overwrite always --delete-excluded x", "--keep-directory-symlink x", "--overwrite always --delete --strip-components 1 x", "--in-place x", "--overwrite never --in-place x", "--delete x", "--dry-run --list", "--overwrite changed --verify"} {
 		if _, stderr, status := run(nil, append([]string{"-k", keyFile("read")}, strings.Fields(args)...)...); status != 2 {
 			t.Errorf("%s: status %d %s", args, status, stderr)
 		}
