@@ -169,30 +169,44 @@ func (r *Run) End(interrupted bool) error {
 }
 
 // endStages ends the stages of this run and waits a while for them to remove their temporaries. Stages are
-// the script's children that hold the run's lock; after a moment all that hold it.
+// the processes that hold the run's lock, but for the script and pv-job. The last one goes first, so that
+// none sees another end and speaks of it; what a stage has started it ends itself.
 func (r *Run) endStages() {
 	begun := time.Now()
 	for time.Since(begun) < stageGrace {
-		procs, err := filepath.Glob("/proc/[0-9]*")
-		if err != nil {
+		stages := r.stages()
+		if len(stages) == 0 {
 			return
 		}
-		others := 0
-		for _, proc := range procs {
-			pid, err := strconv.Atoi(filepath.Base(proc))
-			if err != nil || pid == os.Getpid() || pid == os.Getppid() || !r.holds(proc) {
-				continue
+		last := 0
+		for pid, parent := range stages {
+			if _, inside := stages[parent]; !inside {
+				last = max(last, pid)
 			}
-			others++
-			if parent(proc) == os.Getppid() || time.Since(begun) > time.Second {
+		}
+		for pid := range stages {
+			if pid == last || time.Since(begun) > stageGrace/2 {
 				_ = syscall.Kill(pid, syscall.SIGTERM) // it may have ended
 			}
 		}
-		if others == 0 {
-			return
-		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// stages is the processes that hold the run's lock, with their parents.
+func (r *Run) stages() map[int]int {
+	stages := map[int]int{}
+	procs, err := filepath.Glob("/proc/[0-9]*")
+	if err != nil {
+		return nil
+	}
+	for _, proc := range procs {
+		pid, err := strconv.Atoi(filepath.Base(proc))
+		if err == nil && pid != os.Getpid() && pid != os.Getppid() && r.holds(proc) {
+			stages[pid] = parent(proc)
+		}
+	}
+	return stages
 }
 
 // stageGrace is how long stages may take to end.
