@@ -20,7 +20,6 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -244,13 +243,12 @@ func (e *Env) Private() error {
 }
 
 // Confine takes from the process what the rest of the run does not need (package
-// confine), as far as the kernel can. Temporary files may be made in any case. A command
-// calls it when it has opened what lies elsewhere, and not if it still has to run others.
+// confine), as far as the kernel can. A command calls it when it has opened what lies
+// elsewhere, and not if it still has to run others.
 func (e *Env) Confine(l confine.Limits) {
 	if !e.own {
 		return // a test, with others in its process
 	}
-	l.Write = append(slices.Clone(l.Write), os.TempDir())
 	if err := confine.To(l); err != nil {
 		e.Log.Debug(fmt.Sprintf("not confined: %v", err))
 	}

@@ -18,6 +18,7 @@ package chunk
 import (
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"preserve/lib/cdc"
@@ -96,9 +97,9 @@ func Run(env *tool.Env) (err error) {
 		defer old.close()
 	}
 	if err == nil {
-		limits := confine.Limits{ReadAll: true}
+		limits := confine.Limits{ReadAll: true, Write: []string{os.TempDir()}}
 		if old.dir != "" {
-			limits.Write = []string{old.dir}
+			limits.Write = append(limits.Write, old.dir)
 		}
 		env.Confine(limits)
 		err = j.run()

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -187,7 +188,7 @@ func parseID(s string) (id.ID, error) {
 func open(env *tool.Env, dir string, o store.Options) (*store.Repo, error) {
 	repo, err := store.Open(dir, o)
 	if err == nil {
-		env.Confine(confine.Limits{Read: repo.Places()})
+		env.Confine(confine.Limits{Read: repo.Places(), Write: []string{os.TempDir()}})
 	}
 	return repo, err
 }

@@ -147,13 +147,13 @@ func Run(env *tool.Env) (err error) {
 	return out.Close(env.Name, err)
 }
 
-// place makes the directory of the next cache, if it is not there, and returns it. What is
-// wrong with it is said when the cache is written.
+// place makes the directory of the next cache, if it is not there, and returns it, with that
+// of temporary files. What is wrong with it is said when the cache is written.
 func place(dir string) []string {
 	if dir == "" || os.MkdirAll(dir, 0o700) != nil {
-		return nil
+		return []string{os.TempDir()}
 	}
-	return []string{dir}
+	return []string{dir, os.TempDir()}
 }
 
 // refuse ends the stream before it began: the stage behind is told in-band.

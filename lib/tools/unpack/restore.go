@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -99,7 +100,7 @@ func (r *restorer) Snapshot(i id.ID, s *snap.Snapshot) error {
 	t.Warn = r.warn
 	r.target = t
 	if r.alone {
-		r.env.Confine(confine.Limits{ReadAll: true, Write: []string{r.dir}})
+		r.env.Confine(confine.Limits{ReadAll: true, Write: []string{r.dir, os.TempDir()}})
 	}
 	r.env.OnExit(t.Cleanup)
 	return nil

@@ -7,6 +7,7 @@ package unpack
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -278,7 +279,7 @@ func Run(env *tool.Env) (err error) {
 		src = driven{env, o.from, open}
 	}
 	if !o.mode.places && in != nil {
-		env.Confine(confine.Limits{ReadAll: true})
+		env.Confine(confine.Limits{ReadAll: true, Write: []string{os.TempDir()}})
 	}
 	err = o.mode.run(env, o, src, base{env: env, told: !o.want.IsZero(), revoked: revoked, choose: choose})
 	if err == nil {
