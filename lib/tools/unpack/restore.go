@@ -22,7 +22,7 @@ import (
 func restore(env *tool.Env, o options, src source, b base) error {
 	// The directory is made when the snapshot has come and is believed, and
 	// not for a stream that is none.
-	r := &restorer{base: b, dir: o.dir, alone: o.from.command == "", place: o.place, sections: o.choice.strip > 0, plan: planner{bufio.NewWriter(env.Stdout)}}
+	r := &restorer{base: b, dir: o.dir, alone: o.from.command == "" && !o.place.follow, place: o.place, sections: o.choice.strip > 0, plan: planner{bufio.NewWriter(env.Stdout)}}
 	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser(), MetaOnly: o.place.dry}, r)
 	if r.target == nil {
 		return err
@@ -54,7 +54,7 @@ func restore(env *tool.Env, o options, src source, b base) error {
 type restorer struct {
 	base
 	dir    string
-	alone  bool // it runs no other program
+	alone  bool // it runs no other program, and writes nowhere else
 	place  placing
 	target *tree.Target
 	huge   *output    // the file whose next piece must come
