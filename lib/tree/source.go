@@ -199,6 +199,9 @@ func (s *Source) Attributes(path string, typ rec.Type) (xs []rec.XAttr, flags ui
 type File struct {
 	fd   int
 	hole int64 // where the last segment ended; -1 before the first
+	// told is the size that the system reports of a file that is longer, and size how long it
+	// is. See Reveal.
+	told, size uint64
 }
 
 // Close closes the file.
@@ -231,8 +234,66 @@ func (f *File) Stat() (Stat, error) {
 	if err := statAt(f.fd, "", &st); err != nil {
 		return st, op("stat", err)
 	}
+	if f.size > 0 && st.Size == f.told {
+		st.Size, st.Blocks = f.size, (f.size+511)/512 // without holes
+	}
 	return st, nil
 }
+
+// ReadPast reads as ReadAt does, but at least len(p)-1 bytes count as all: it asks for one byte more
+// than a file should have, and takes no second look if that is not there.
+func (f *File) ReadPast(p []byte, off int64) (int, error) {
+	done := 0
+	for done < len(p)-1 || done == 0 {
+		n, err := unix.Pread(f.fd, p[done:], off+int64(done))
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil:
+			return done, op("read", err)
+		case n == 0:
+			return done, nil
+		}
+		done += n
+	}
+	return done, nil
+}
+
+// MaxReveal is how much content beyond a file's size is looked for.
+const MaxReveal = 1 << 30
+
+// Reveal looks for content beyond the size that the system reports, which st has: files of /proc report
+// none, documents that a program makes when they are read report too little. From then on Stat
+// says how long the file is, and that it has no holes. It returns false for a file that ends where
+// it should, or has grown meanwhile. whole is false if there is more than MaxReveal.
+func (f *File) Reveal(st *Stat) (more, whole bool, err error) {
+	buf := make([]byte, 64<<10)
+	end := st.Size
+	for end-st.Size <= MaxReveal {
+		n, err := f.ReadAt(buf[:min(len(buf), probeSize+int(end-st.Size))], int64(end))
+		if err != nil && err != io.EOF {
+			return false, false, err
+		}
+		if n > 0 && end == st.Size {
+			now, err := f.Stat()
+			if err != nil || now.Size > st.Size {
+				return false, true, err // it grows: that is another matter
+			}
+		}
+		if end += uint64(n); err == io.EOF {
+			whole = true
+			break
+		}
+	}
+	if end == st.Size {
+		return false, true, nil
+	}
+	f.told, f.size = st.Size, end
+	return true, whole, nil
+}
+
+// probeSize is how much is read first to see whether there is anything.
+const probeSize = 4096
 
 // Same reports whether st is of the file that the walk saw: of the same type
 // and, where the entry has them, inode and device. Else the error is

@@ -1,12 +1,14 @@
 package chunk
 
 import (
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
 	"preserve/lib/rec"
 	"preserve/lib/tool"
+	"preserve/lib/tree"
 )
 
 // An assembler takes files in order and writes chunks, entries and cuts. One
@@ -42,7 +44,8 @@ type assembler struct {
 	moved map[string]string
 	lost  map[string]*rec.Entry
 
-	names names
+	names   names
+	sources *tree.Watch // over the sources of a tree; nil for a content stream
 
 	files, length atomic.Uint64
 }
@@ -67,6 +70,9 @@ func (a *assembler) take(f *file) error {
 		}
 	}
 	a.tell(f)
+	if (f.gone || f.missing) && a.sources != nil {
+		a.sources.Vanished(e.Path)
+	}
 	if f.gone {
 		if e.Links > 1 {
 			a.lost[e.Path] = e
@@ -146,6 +152,30 @@ func (a *assembler) tell(f *file) {
 	}
 }
 
+// lookBack tells of sources that are not what they were when the scan saw them. If nothing of them is
+// left, nothing is stored.
+func (a *assembler) lookBack() error {
+	if a.sources == nil {
+		return nil
+	}
+	lost, nothing := a.sources.End()
+	for _, p := range lost {
+		name := rec.Quote(p.Path)
+		if p.Path == "" {
+			name = "."
+		}
+		text := fmt.Sprintf("%s: %s", name, p.Err)
+		a.env.Warn("%s", text)
+		a.end.Warn(text)
+	}
+	if nothing {
+		return errNothingLeft
+	}
+	return nil
+}
+
+var errNothingLeft = errors.New("nothing of the sources is left to store")
+
 // finish ends the last page and the stream. before is the end record of the
 // stage before.
 func (a *assembler) finish(before *rec.End) error {
@@ -158,6 +188,9 @@ func (a *assembler) finish(before *rec.End) error {
 		if err := a.await(); err != nil {
 			return err
 		}
+	}
+	if err := a.lookBack(); err != nil {
+		return err
 	}
 	a.end.Follow(before)
 	a.end.Entries, a.end.Bytes = a.files.Load(), a.length.Load()

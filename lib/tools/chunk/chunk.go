@@ -176,6 +176,7 @@ func (w *work) run() error {
 			}
 		}
 	}
+	roots := head.Roots
 	head.Kind, head.Chunker, head.Base, head.Follow = rec.Content, rules.chunker, nil, false
 	old := &caches{}
 	switch {
@@ -198,6 +199,7 @@ func (w *work) run() error {
 	if again {
 		before, err = cutAgain(in, w.out, a)
 	} else {
+		a.sources = tree.NewWatch(roots)
 		before, err = readFiles(in, w.out, a, old)
 	}
 	if err != nil {

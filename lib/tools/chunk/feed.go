@@ -117,6 +117,9 @@ func (f *feeder) feed() (before *rec.End, err error) {
 }
 
 func (f *feeder) entry(e *rec.Entry) error {
+	if f.a.sources != nil {
+		f.a.sources.Entry(e)
+	}
 	if e.Err != "" || e.Type == rec.HardLink {
 		return f.ready(e)
 	}

@@ -29,6 +29,10 @@ const (
 type file struct {
 	entry *rec.Entry
 	gone  bool // it has vanished: nothing is stored
+	// lies says that it is longer than the system reports: its size and times tell nothing.
+	lies bool
+	// missing says that it has vanished, but is stored as it was scanned.
+	missing bool
 	// What the stage before cannot have named: other owners than the scan
 	// saw, and who is in access control lists.
 	owned, listed bool
@@ -142,7 +146,7 @@ func (r *reader) attributes(f *file, read func() ([]rec.XAttr, uint32, error)) {
 		}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, tree.ErrReplaced):
 		// It was there when it was scanned, and is kept as it was then.
-		f.unsure = true
+		f.unsure, f.missing = true, errors.Is(err, fs.ErrNotExist)
 	default:
 		f.unsure = true
 		f.warning = fmt.Sprintf("%s: read attributes: %s", rec.Quote(f.entry.Path), cause(err))
@@ -177,6 +181,13 @@ func (r *reader) regular(f *file) error {
 		o.Close()
 		f.unreadable("open", err)
 		return nil
+	}
+	if st.Size == 0 || st.Size > bounds.SmallFile { // of others small says it
+		if err = f.reveal(o, &st); err != nil {
+			o.Close()
+			f.unreadable("read", err)
+			return nil
+		}
 	}
 	f.refresh(st)
 	r.attributes(f, o.Attributes)
@@ -257,11 +268,21 @@ func (f *file) renew(o *tree.File, st tree.Stat) {
 // small reads a small file, again if it changes meanwhile. If it has become large,
 // it returns true, and in st what it is then.
 func (f *file) small(o *tree.File, st *tree.Stat) (large bool) {
-	f.grab(int64(st.Size))
+	f.grab(int64(st.Size) + 1)
 	for {
 		before := f.marks
-		n, err := f.readOnce(o, st)
+		n, past, err := f.readOnce(o, st)
 		f.reader.reached("read", f.entry.Path)
+		if err == nil && past && !f.lies {
+			if err = f.reveal(o, st); err == nil && f.lies {
+				f.free()
+				if st.Size > bounds.SmallFile {
+					return true
+				}
+				f.grab(int64(st.Size) + 1)
+				n, past, err = f.readOnce(o, st)
+			}
+		}
 		if err == nil {
 			f.after, err = o.Stat()
 		}
@@ -274,6 +295,9 @@ func (f *file) small(o *tree.File, st *tree.Stat) (large bool) {
 		f.at = f.reader.time()
 		f.mark()
 		verdict := compare(*st, f.after, n)
+		if f.lies && past {
+			verdict = changed
+		}
 		f.entry.Size = uint64(n)
 		last := f.reads >= tries || f.after.Size > bounds.SmallFile
 		switch {
@@ -298,8 +322,24 @@ func (f *file) small(o *tree.File, st *tree.Stat) (large bool) {
 		if st.Size > bounds.SmallFile {
 			return true
 		}
-		f.grab(int64(st.Size))
+		f.grab(int64(st.Size) + 1)
 	}
+}
+
+// reveal looks for content beyond the size that the system reports, and takes it into st.
+func (f *file) reveal(o *tree.File, st *tree.Stat) error {
+	more, whole, err := o.Reveal(st)
+	if err != nil || !more {
+		return err
+	}
+	f.lies, f.unsure = true, true
+	f.notice = fmt.Sprintf("%s: has more content than its size of %d bytes says: stored as read", rec.Quote(f.entry.Path), st.Size)
+	if !whole {
+		f.entry.Inconsistent = true
+		f.warning = fmt.Sprintf("%s: has more content than its size of %d bytes says, and no end: stored up to %d bytes, marked inconsistent", rec.Quote(f.entry.Path), st.Size, st.Size+tree.MaxReveal)
+	}
+	*st, err = o.Stat()
+	return err
 }
 
 // untouched judges a touched file that is not read again by what marks say of it.
@@ -328,8 +368,8 @@ func (f *file) dense() bool {
 }
 
 // readOnce fills data and segs with the file's content as st sees it. n is less
-// than its size if the file has become shorter.
-func (f *file) readOnce(o *tree.File, st *tree.Stat) (n int64, err error) {
+// than its size if the file has become shorter; past says that there is more.
+func (f *file) readOnce(o *tree.File, st *tree.Stat) (n int64, past bool, err error) {
 	size := int64(st.Size)
 	f.data, f.segs = (*f.buf)[:0], f.segs[:0]
 	for off := int64(0); off < size; {
@@ -338,23 +378,30 @@ func (f *file) readOnce(o *tree.File, st *tree.Stat) (n int64, err error) {
 			break
 		}
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
-		at := len(f.data)
-		got, err := readAt(o, (*f.buf)[at:at+int(end-start)], start)
+		at, want := len(f.data), int(end-start)
+		var got int
+		if end == size { // ask for one byte more: it costs no call
+			if got, err = o.ReadPast((*f.buf)[at:at+want+1], start); got > want {
+				got, past = want, true
+			}
+		} else {
+			got, err = readAt(o, (*f.buf)[at:at+want], start)
+		}
 		f.data = (*f.buf)[:at+got]
 		if got > 0 {
 			f.segs = append(f.segs, segment{start, int64(got)})
 		}
 		if err != nil {
-			return 0, err
+			return 0, false, err
 		}
-		if got < int(end-start) {
-			return start + int64(got), nil
+		if got < want {
+			return start + int64(got), false, nil
 		}
 		off = end
 	}
-	return size, nil
+	return size, past, nil
 }
 
 // readAt reads until b is full or the file ends.

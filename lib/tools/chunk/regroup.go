@@ -153,8 +153,8 @@ func (r *reader) reread(e *rec.Entry) *file {
 		return nil
 	}
 	f := &file{entry: e, reader: r, reads: 1}
-	f.grab(int64(st.Size))
-	n, err := f.readOnce(o, &st)
+	f.grab(int64(st.Size) + 1)
+	n, _, err := f.readOnce(o, &st)
 	if err == nil {
 		f.after, err = o.Stat()
 	}

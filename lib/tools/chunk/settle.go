@@ -73,7 +73,7 @@ func stand(file *tree.File, marks [2]mark) bool {
 // watch lets a file that was read settle, unless it was empty: whatever comes
 // into an empty file changes its size, and is seen by the next run.
 func (a *assembler) watch(f *file, sent bool) {
-	if a.settle <= 0 || f.reads == 0 || f.after.Size == 0 || f.entry.Inconsistent || f.entry.Err != "" {
+	if a.settle <= 0 || f.reads == 0 || f.after.Size == 0 || f.lies || f.entry.Inconsistent || f.entry.Err != "" {
 		return
 	}
 	p := a.page
