@@ -263,7 +263,7 @@ func TestSessionsAreBounded(t *testing.T) {
 		binary.BigEndian.PutUint64(i[:], n)
 		o.sessions[i] = session{}
 	}
-	if _, err := o.AddSession(more.Session()); !errors.Is(err, ErrLimit) || len(o.sessions) != MaxSessions {
+	if _, err := o.AddSession(more.Session()); !errors.Is(err, ErrSessions) || len(o.sessions) != MaxSessions {
 		t.Errorf("one more than a reader keeps: %v", err)
 	}
 	if sid, err := o.AddSession(w.Session()); err != nil || sid != w.SID() {

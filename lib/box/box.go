@@ -39,11 +39,13 @@ const (
 
 // Errors; match with errors.Is. None of them says what the plaintext was.
 var (
-	ErrLimit     = errors.New("over the limit")
-	ErrKind      = errors.New("no such kind of blob")
-	ErrRefs      = errors.New("wrong references for its kind")
-	ErrCannot    = errors.New("this kind of key cannot do that")
-	ErrSession   = errors.New("not a valid session")
+	ErrLimit   = errors.New("over the limit")
+	ErrKind    = errors.New("no such kind of blob")
+	ErrRefs    = errors.New("wrong references for its kind")
+	ErrCannot  = errors.New("this kind of key cannot do that")
+	ErrSession = errors.New("not a valid session")
+	// ErrSessions is more sessions than a stream can have.
+	ErrSessions  = errors.New("sessions: over the limit")
 	ErrNoSession = errors.New("its session did not come before it")
 	ErrSealed    = errors.New("does not open: damaged, forged, or not what its record says")
 	ErrPadding   = errors.New("wrong padding")

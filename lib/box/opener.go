@@ -29,6 +29,7 @@ type Opener struct {
 
 	mu       sync.RWMutex
 	sessions map[id.ID]session
+	refused  map[id.ID]error // why some sessions did not open, see AddSession
 }
 
 // NewOpener returns an Opener for k: a master, read or list key, else ErrCannot.
@@ -55,23 +56,45 @@ func (o *Opener) Refuse(writers *key.Revoked) { o.revoked = writers }
 // opened, and returns its name. It keeps nothing of data; one that is known
 // already is no error.
 //
-// Errors: *WrongKeyError, ErrSession, and ErrLimit after MaxSessions.
+// A session that does not open matters only when a blob is sealed under it: Open then tells why
+// that was, of the first maxRefused of them.
+//
+// Errors: *WrongKeyError, ErrSession, and ErrSessions after MaxSessions.
 func (o *Opener) AddSession(data []byte) (id.ID, error) {
 	sid := sidOf(data)
 	if _, ok := o.session(sid); ok {
 		return sid, nil
 	}
 	s, err := openSession(o.key, data)
-	if err != nil {
-		return id.ID{}, err
-	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	if err != nil {
+		if o.refused == nil {
+			o.refused = map[id.ID]error{}
+		}
+		if len(o.refused) < maxRefused {
+			o.refused[sid] = err
+		}
+		return id.ID{}, err
+	}
 	if _, ok := o.sessions[sid]; !ok && len(o.sessions) >= MaxSessions {
-		return id.ID{}, fmt.Errorf("sessions: %w of %d", ErrLimit, MaxSessions)
+		return id.ID{}, fmt.Errorf("%w of %d", ErrSessions, MaxSessions)
 	}
 	o.sessions[sid] = *s
 	return sid, nil
+}
+
+// maxRefused bounds the reasons that are kept of sessions that did not open.
+const maxRefused = 64
+
+// noSession says why a session is not there.
+func (o *Opener) noSession(sid id.ID) error {
+	o.mu.RLock()
+	defer o.mu.RUnlock()
+	if why := o.refused[sid]; why != nil {
+		return fmt.Errorf("session %s: %w: %w", sid.Short(), ErrNoSession, why)
+	}
+	return fmt.Errorf("session %s: %w", sid.Short(), ErrNoSession)
 }
 
 func (o *Opener) session(sid id.ID) (s session, ok bool) {
@@ -107,7 +130,7 @@ func (o *Opener) Open(dst []byte, kind uint8, i, sid id.ID, refs, data []byte) (
 	}
 	s, ok := o.session(sid)
 	if !ok {
-		return dst, fmt.Errorf("session %s: %w", sid.Short(), ErrNoSession)
+		return dst, o.noSession(sid)
 	}
 	aead, err := s.aead(kind, sid, i)
 	if err != nil {

@@ -191,7 +191,7 @@ func (a *asker) read() error {
 		}
 		switch v := v.(type) {
 		case *rec.Session:
-			_, err = a.open.AddSession(v.Data)
+			err = addSession(a.open, v.Data)
 		case *rec.Blob:
 			idle, err = 0, a.blob(v)
 		case *rec.Missing:

@@ -30,6 +30,15 @@ func theSnapshot(open *box.Opener, b *rec.Blob, o *Options) (*snap.Snapshot, err
 	return s, err
 }
 
+// addSession takes a session of a stream. One that does not open, of another master key or damaged,
+// matters when a blob needs it.
+func addSession(open *box.Opener, data []byte) error {
+	if _, err := open.AddSession(data); errors.Is(err, box.ErrSessions) {
+		return err
+	}
+	return nil
+}
+
 // OpenSnapshot opens a blob of kind 9 and checks certificate and signature, and
 // that the Opener does not refuse its writer.
 func OpenSnapshot(open *box.Opener, b *rec.Blob) (*snap.Snapshot, error) {

@@ -194,7 +194,7 @@ func (w *walker) run() error {
 		}
 		switch v := v.(type) {
 		case *rec.Session:
-			_, err = w.open.AddSession(v.Data)
+			err = addSession(w.open, v.Data)
 		case *rec.Blob:
 			err = w.blob(v)
 		case *rec.Missing:

@@ -33,7 +33,7 @@ func cat(env *tool.Env, o options, src source, b base) error {
 	c := &catter{base: b, out: bufio.NewWriterSize(env.Stdout, 64<<10), kept: spool.New(8 << 20), contents: map[string][]stretch{}}
 	defer c.kept.Close()
 	err := walk.InOrder(c, wholeFiles, func(sink walk.Sink) error {
-		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser()}, sink)
+		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Bad: b.bad, Choose: b.choose.chooser()}, sink)
 	})
 	if ferr := c.out.Flush(); err == nil {
 		err = ferr
@@ -154,7 +154,7 @@ func (c *catter) Lost(e *rec.Entry, i id.ID, begun bool) error {
 	if begun {
 		return cutShort(e, i)
 	}
-	c.env.Warn("%s: left out: data blob %s is missing in the repository", rec.Quote(e.Path), i.Short())
+	c.env.Warn("%s: left out: data blob %s %s", rec.Quote(e.Path), i.Short(), c.because(i))
 	return nil
 }
 

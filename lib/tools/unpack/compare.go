@@ -38,7 +38,7 @@ func compare(env *tool.Env, o options, src source, b base) error {
 		choose = &watch{inner, c}
 	}
 	err = walk.InOrder(c, 0, func(sink walk.Sink) error {
-		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: choose}, sink)
+		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Bad: b.bad, Choose: choose}, sink)
 	})
 	if err == nil {
 		c.begin("?") // nothing may have been chosen

@@ -126,7 +126,7 @@ func (c *comparer) Done(e *rec.Entry) error {
 }
 
 func (c *comparer) Lost(e *rec.Entry, i id.ID, _ bool) error {
-	c.env.Warn("%s: its content cannot be compared: %s is missing in the repository", rec.Quote(e.Path), i.Short())
+	c.env.Warn("%s: its content cannot be compared: %s %s", rec.Quote(e.Path), i.Short(), c.because(i))
 	c.closeFile()
 	return nil
 }

@@ -40,7 +40,7 @@ func (l *listing) check(m *mode) error {
 // list prints the snapshot's paths.
 func list(env *tool.Env, o options, src source, b base) error {
 	l := &lister{base: b, listing: o.list, out: env.Stdout, buf: make([]byte, 0, 2*listBuffer)}
-	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser(), MetaOnly: true}, l)
+	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Bad: b.bad, Choose: b.choose.chooser(), MetaOnly: true}, l)
 	if perr := l.last(); err == nil {
 		err = perr
 	}

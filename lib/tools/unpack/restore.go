@@ -23,7 +23,7 @@ func restore(env *tool.Env, o options, src source, b base) error {
 	// The directory is made when the snapshot has come and is believed, and
 	// not for a stream that is none.
 	r := &restorer{base: b, dir: o.dir, alone: o.from.command == "" && !o.place.follow, place: o.place, sections: o.choice.strip > 0, plan: planner{bufio.NewWriter(env.Stdout)}}
-	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser(), MetaOnly: o.place.dry}, r)
+	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Bad: b.bad, Choose: b.choose.chooser(), MetaOnly: o.place.dry}, r)
 	if r.target == nil {
 		return err
 	}
@@ -318,7 +318,7 @@ func (r *restorer) Missing(p *walk.Page, ref int, i id.ID) error {
 	if len(p.Uses[ref]) == 0 {
 		return nil
 	}
-	r.env.Warn("data blob %s is missing in the repository; not restored: %s", i.Short(), lostFiles(p, ref))
+	r.env.Warn("data blob %s %s; not restored: %s", i.Short(), r.because(i), lostFiles(p, ref))
 	fs := p.State.(files)
 	for _, u := range p.Uses[ref] {
 		if f := fs[u.Entry]; f != nil {

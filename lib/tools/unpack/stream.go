@@ -35,7 +35,7 @@ func contents(env *tool.Env, o options, src source, b base) error {
 	}
 	s := &streamer{base: b, out: rec.NewWriter(stdout)}
 	err = walk.InOrder(s, wholeFiles, func(sink walk.Sink) error {
-		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser()}, sink)
+		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Bad: b.bad, Choose: b.choose.chooser()}, sink)
 	})
 	if err == nil {
 		err = s.finish()
@@ -206,7 +206,7 @@ func (s *streamer) Lost(e *rec.Entry, i id.ID, begun bool) error {
 	if err := s.head(e.Path); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("%s: data blob %s is missing in the repository: the content is left out", rec.Quote(e.Path), i.Short())
+	text := fmt.Sprintf("%s: data blob %s %s: the content is left out", rec.Quote(e.Path), i.Short(), s.because(i))
 	s.env.Warn("%s", text)
 	s.end.Warn(text)
 	s.entry = *e

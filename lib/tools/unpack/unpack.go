@@ -281,7 +281,7 @@ func Run(env *tool.Env) (err error) {
 	if !o.mode.places && in != nil {
 		env.Confine(confine.Limits{ReadAll: true, Write: []string{os.TempDir()}})
 	}
-	err = o.mode.run(env, o, src, base{env: env, told: !o.want.IsZero(), revoked: revoked, choose: choose})
+	err = o.mode.run(env, o, src, base{env: env, told: !o.want.IsZero(), revoked: revoked, choose: choose, losses: &losses{}})
 	if err == nil {
 		choose.end()
 	}
@@ -327,6 +327,7 @@ type base struct {
 	snap    *snap.Snapshot
 
 	choose *chooser
+	*losses
 }
 
 func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
@@ -357,7 +358,7 @@ func (b *base) Gap(first page.Key, next *page.Key, i id.ID) error {
 	if next != nil {
 		to = "before " + next.String()
 	}
-	b.env.Warn("page %s is missing in the repository: everything from %s to %s is lost", i.Short(), first, to)
+	b.env.Warn("page %s %s; everything from %s to %s is lost", i.Short(), b.because(i), first, to)
 	return nil
 }
 

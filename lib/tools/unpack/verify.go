@@ -31,7 +31,7 @@ func (v *verifying) check(m *mode) error {
 // verify opens and checks everything and writes nothing. What is missing or does
 // not open is named, and the rest is checked all the same.
 func verify(env *tool.Env, o options, src source, b base) error {
-	v := &verifier{base: b, print: o.verify.badIDs, why: map[id.ID]error{}}
+	v := &verifier{base: b, print: o.verify.badIDs}
 	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser(), Bad: v.bad}, v)
 	if err != nil || v.wrong {
 		return err
@@ -65,19 +65,6 @@ type verifier struct {
 
 	mu    sync.Mutex
 	wrong bool // something that was stored is not there
-	why   map[id.ID]error
-}
-
-// maxWhy bounds the reasons that are kept for the messages that follow.
-const maxWhy = 1000
-
-func (v *verifier) bad(i id.ID, err error) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(v.why) >= maxWhy {
-		clear(v.why)
-	}
-	v.why[i] = err
 }
 
 // tell prints the id of a blob that cannot be had, and says why that is.
@@ -88,10 +75,7 @@ func (v *verifier) tell(i id.ID) (why string, err error) {
 	if v.print {
 		_, err = fmt.Fprintln(v.env.Stdout, i)
 	}
-	if bad := v.why[i]; bad != nil {
-		return "is damaged: " + bad.Error(), err
-	}
-	return "is missing in the repository", err
+	return v.because(i), err
 }
 
 func (v *verifier) Gap(first page.Key, next *page.Key, i id.ID) error {
