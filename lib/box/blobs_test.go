@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"math/big"
 	"slices"
 	"strconv"
 	"testing"
@@ -276,6 +277,17 @@ func TestPublishedID(t *testing.T) {
 	}
 }
 
+// addOrder returns a signature that says the same with another S: RFC 8032, 5.1.7, refuses it.
+func addOrder(sig []byte) []byte {
+	order, _ := new(big.Int).SetString("27742317777372353535851937790883648493", 10)
+	order.Add(order, new(big.Int).Lsh(big.NewInt(1), 252))
+	s := slices.Clone(sig[32:])
+	slices.Reverse(s)
+	new(big.Int).Add(new(big.Int).SetBytes(s), order).FillBytes(s)
+	slices.Reverse(s)
+	return slices.Concat(sig[:32], s)
+}
+
 func recordSnapshots(t *testing.T, v *vectorWriter) {
 	put := func(name, err string, i id.ID, sig, pk []byte, writer string, cert []byte) {
 		v.WriteString("\n")
@@ -299,6 +311,7 @@ func recordSnapshots(t *testing.T, v *vectorWriter) {
 	put("by a write key", "", i, sig, pk, name, cert)
 	put("another id", "ErrSignature", id.ID(flip(i[:])), sig, pk, name, cert)
 	put("a flipped bit in the signature", "ErrSignature", i, flip(sig), pk, name, cert)
+	put("the order of the group added to S", "ErrSignature", i, addOrder(sig), pk, name, cert)
 	put("no signature", "ErrSignature", i, nil, pk, name, cert)
 	put("the signature of another writer", "ErrSignature", i, m.Sign(i), pk, name, cert)
 	put("another name", "ErrCert", i, sig, pk, "laptoq", cert)

@@ -123,6 +123,9 @@ func hostile() []insideCase {
 		{"a zero more than data may have", "ErrLimit", 0, nil, inside(codecZstd, frame(MaxData+1, zeros(MaxData+1)))},
 		{"a zero more than a page may have", "ErrLimit", 1, nil, inside(codecZstd, frame(MaxMeta+1, zeros(MaxMeta+1)))},
 		{"a zero more than a snapshot may have", "ErrLimit", 9, nil, inside(codecZstd, frame(MaxMeta+1, zeros(MaxMeta+1)))},
+		{"a block larger than the content", "ErrCodec", 0, hello, inside(codecZstd, frame(5, block(true, zipBlock, 7, 5<<3, 'h', 'e', 'l', 'l', 'o', 0)))},
+		{"a block of 128 KiB and a byte", "ErrCodec", 0, make([]byte, 128<<10+1), inside(codecZstd, frame(128<<10+1, block(true, rleBlock, 128<<10+1, 0)))},
+		{"a block larger than the window", "ErrCodec", 0, make([]byte, 1025), inside(codecZstd, append([]byte{0x28, 0xb5, 0x2f, 0xfd, 0x40, 0x00, 0x01, 0x03}, block(true, rleBlock, 1025, 0)...))},
 		{"an empty compressed block", "ErrCodec", 0, nil, inside(codecZstd, frame(0, block(true, zipBlock, 0)))},
 	}
 }

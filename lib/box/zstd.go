@@ -82,9 +82,19 @@ func (d *decompressor) decompress(dst, b []byte, limit int) ([]byte, error) {
 	return dst[:n+size], nil
 }
 
-// oneFrame reports whether b is the frame that begins with h and no byte more:
-// RFC 8878, 3.1.1. The decoder would go on to a second frame.
+// maxBlock is the Block_Maximum_Size of RFC 8878, 3.1.1.2.4, where no window is smaller.
+const maxBlock = 128 << 10
+
+// oneFrame reports whether b is the frame that begins with h and no byte more, and whether no
+// block is larger than Block_Maximum_Size: RFC 8878, 3.1.1. The decoder would go on to a second
+// frame, and takes blocks of up to 1 KiB in any frame.
 func oneFrame(b []byte, h *zstd.Header) bool {
+	most := uint64(maxBlock)
+	if h.SingleSegment { // the window is the content
+		most = min(most, h.FrameContentSize)
+	} else {
+		most = min(most, h.WindowSize)
+	}
 	at := h.HeaderSize
 	for last := false; !last; {
 		if len(b)-at < 3 {
@@ -93,6 +103,9 @@ func oneFrame(b []byte, h *zstd.Header) bool {
 		head := int(b[at]) | int(b[at+1])<<8 | int(b[at+2])<<16
 		last = head&1 == 1
 		size := head >> 3
+		if uint64(size) > most {
+			return false
+		}
 		const rle = 1 // one byte, repeated
 		if head>>1&3 == rle {
 			size = 1

@@ -171,6 +171,9 @@ func Parse(data []byte) (*Key, error) {
 	return k, err
 }
 
+// white is the white space of key files; no other counts as such.
+const white = " \t\r\n"
+
 // decodePEM returns the one block of data, nil if there is none without headers.
 // Errors: ErrSize, ErrTrailing.
 func decodePEM(data []byte) (*pem.Block, error) {
@@ -184,7 +187,7 @@ func decodePEM(data []byte) (*pem.Block, error) {
 	switch {
 	case block == nil || len(block.Headers) > 0:
 		return nil, nil
-	case len(bytes.TrimSpace(rest)) > 0:
+	case len(bytes.Trim(rest, white)) > 0:
 		return nil, ErrTrailing
 	}
 	return block, nil

@@ -168,6 +168,8 @@ func TestParseRefuses(t *testing.T) {
 		"headers":          {block("PRESERVE LIST KEY", map[string]string{"a": "b"}, keys[List].body()), ErrNotKey},
 		"two keys":         {append(bytes.Clone(file), file...), ErrTrailing},
 		"text behind":      {append(bytes.Clone(file), "x\n"...), ErrTrailing},
+		"a form feed":      {append(bytes.Clone(file), "\f\n"...), ErrTrailing},
+		"a hard space":     {append(bytes.Clone(file), "\u00a0\n"...), ErrTrailing},
 		"another label":    {block("PRESERVE READ KEY", nil, keys[List].body()), ErrKind},
 		"label lower case": {block("PRESERVE list KEY", nil, keys[List].body()), ErrKind},
 		"unknown label":    {block("PRESERVE SPARE KEY", nil, keys[List].body()), ErrKind},

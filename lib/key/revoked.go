@@ -61,7 +61,7 @@ func (r *Revoked) Read(name string, text []byte) error {
 	for line := range bytes.Lines(text) {
 		n++
 		digits, _, _ := bytes.Cut(line, []byte{'#'})
-		if digits = bytes.TrimSpace(digits); len(digits) == 0 {
+		if digits = bytes.Trim(digits, white); len(digits) == 0 {
 			continue
 		}
 		writer, err := ParseWriter(string(digits))
@@ -115,7 +115,7 @@ func carried(data []byte) (*Revoked, error) {
 	above, _, _ := bytes.Cut(data, []byte(pemBegin))
 	var text []byte
 	for line := range bytes.Lines(above) {
-		rest, ok := bytes.CutPrefix(bytes.TrimSpace(line), []byte(revokedWord))
+		rest, ok := bytes.CutPrefix(bytes.Trim(line, white), []byte(revokedWord))
 		if ok && (len(rest) == 0 || rest[0] == ' ' || rest[0] == '\t') {
 			text = append(text, rest...)
 		}

@@ -42,6 +42,8 @@ func (e *Entry) check(seen uint64) error {
 		return bad("mode")
 	case !content && (e.Size != 0 || e.Off != 0 || e.More || e.Inconsistent || len(e.Extents) > 0):
 		return bad("content")
+	case e.More && e.Inconsistent:
+		return fmt.Errorf("inconsistent: only the last piece of a file has it: %w", errField)
 	case e.Type == Symlink && (e.Target == "" || len(e.Target) > MaxPath || strings.IndexByte(e.Target, 0) >= 0):
 		return bad("target")
 	case e.Type != Symlink && (e.Target != "" || seen&(1<<kTarget) != 0):

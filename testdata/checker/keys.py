@@ -188,6 +188,9 @@ def parse_body(b):
     return Key(kind, ident, name.decode(), fields)
 
 
+WHITE = b" \t\r\n"  # no other white space counts as such in key files
+
+
 def pem(text, labels):
     """The label and content of the one PEM block in text."""
     must(len(text) <= LIMIT, "ErrLength", "a file of more than 16 KiB")
@@ -201,10 +204,10 @@ def pem(text, labels):
     end = b"-----END " + m[1] + b"-----"
     must(end in lines, "ErrNotKey", "no END")
     last = lines.index(end)
-    must(not b"".join(lines[last + 1 :]).strip(), "ErrNotKey", "text behind END")
+    must(not b"".join(lines[last + 1 :]).strip(WHITE), "ErrNotKey", "text behind END")
     must(label in labels, "ErrNotKey", label)
     try:
-        body = b"".join(b"".join(lines[1:last]).split())
+        body = b"".join(lines[1:last]).translate(None, WHITE)
         return label, base64.b64decode(body, validate=True)
     except (binascii.Error, ValueError):
         raise Refused("ErrNotKey", "no base64") from None

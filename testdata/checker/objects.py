@@ -49,7 +49,7 @@ def parse_config(b):
     damaged(isinstance(c["repository"], bytes) and len(c["repository"]) == 16, "repository")
     array(c["needs"], most=64)
     damaged(all(isinstance(n, str) and len(n) <= 64 for n in c["needs"]), "needs")
-    damaged(c["crc"] == crc32c(b[: len(b) - len(encode([("crc", c["crc"])])) + 1]), "checksum")
+    damaged(c["crc"] == crc32c(b[: len(b) - len(encode(Map([("crc", c["crc"])]))) + 1]), "checksum")
     must(not c["needs"], "newer", "a feature")
     return c["repository"]
 

@@ -365,6 +365,7 @@ def fields_of_type(e):
         must(not rest, "field", f"{rest} in a link")
     if e.get("off"):
         must(not said & {"mode", "uid", "gid", "mtime", "links", "flags", "xattrs"}, "field", "a further piece")
+    must(not {"more", "inconsistent"} <= said, "field", "inconsistent in a piece that is not the last")
     if e.get("err"):
         must(not said & {"ext", "off", "more"}, "field", "content of what has none")
 

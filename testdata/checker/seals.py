@@ -95,7 +95,7 @@ def unzstd(b, most):
     d = b[4]
     must(d & 8 == 0, "ErrCodec", "the reserved bit")
     single, dictionary, size_flag = d >> 5 & 1, (0, 1, 2, 4)[d & 3], d >> 6
-    at = 5
+    at, window = 5, None
     if not single:
         exponent, mantissa = b[at] >> 3, b[at] & 7
         window = (1 << (10 + exponent)) // 8 * (8 + mantissa)
@@ -108,12 +108,14 @@ def unzstd(b, most):
     size = int.from_bytes(b[at : at + size_len], "little") + (256 if size_len == 2 else 0)
     must(size <= most, "ErrLimit", "the content's size")
     at += size_len
+    largest = min(size if single else window, 128 << 10)  # Block_Maximum_Size
     last = False
     while not last:
         must(at + 3 <= len(b), "ErrCodec", "cut short")
         block = int.from_bytes(b[at : at + 3], "little")
         last, kind, n = block & 1, block >> 1 & 3, block >> 3
         must(kind != 3, "ErrCodec", "the reserved type")
+        must(n <= largest, "ErrCodec", "a block over Block_Maximum_Size")
         must(kind != 2 or n >= 2, "ErrCodec", "a compressed block of less than two bytes")
         at += 3 + (1 if kind == 1 else n)
     at += 4 if d & 4 else 0

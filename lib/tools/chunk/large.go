@@ -280,13 +280,15 @@ func (a *assembler) pieceFull(e *rec.Entry) bool {
 // piece ends a piece of a file, and the page; f.entry is the next piece.
 func (a *assembler) piece(f *file, pos int64) error {
 	e := f.entry
-	e.More = true
+	next := &rec.Entry{Path: e.Path, Type: rec.File, Inconsistent: e.Inconsistent} // the last piece says it
+	e.More, e.Inconsistent = true, false
 	e.Size = max(e.Size, uint64(pos))
 	a.page.entries = append(a.page.entries, e)
 	if err := a.cut(); err != nil {
 		return err
 	}
-	f.entry = &rec.Entry{Path: e.Path, Type: rec.File, Size: e.Size, Off: uint64(pos)}
+	next.Size, next.Off = e.Size, uint64(pos)
+	f.entry = next
 	a.page.bytes = sizeOf(f.entry)
 	return nil
 }

@@ -2,6 +2,7 @@ package chunk
 
 import (
 	"bytes"
+	"io"
 	"testing"
 
 	"preserve/lib/bounds"
@@ -51,5 +52,48 @@ func TestRenewedWhilePoured(t *testing.T) {
 	}
 	if e.CTime != (rec.Time{}) || errs.Len() > 0 {
 		t.Errorf("%+v %s", e, &errs)
+	}
+}
+
+// That a file is inconsistent may be known before its first piece ends. Its last one says so.
+func TestLastPieceIsInconsistent(t *testing.T) {
+	var out, errs bytes.Buffer
+	env := tool.NewEnv("pv-chunk", nil, bytes.NewReader(nil), &out, &errs)
+	w := rec.NewWriter(&out)
+	if err := w.Write(&rec.Head{Kind: rec.Content}); err != nil {
+		t.Fatal(err)
+	}
+	rules := plain()
+	rules.pageData = 1 // a piece for each chunk
+	a := newAssembler(env, &reader{}, w, rules)
+	n := int64(3 * rules.chunk)
+	e := &rec.Entry{Path: "f", Type: rec.File, Size: uint64(n), Inconsistent: true}
+	if err := a.take(&file{entry: e, large: &restless{n}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.finish(&rec.End{}); err != nil {
+		t.Fatal(err)
+	}
+	r := rec.NewReader(&out, rec.Content)
+	var pieces []rec.Entry
+	for {
+		v, err := r.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := v.(*rec.Entry); ok {
+			pieces = append(pieces, *e)
+		}
+	}
+	for i, p := range pieces {
+		if last := i == len(pieces)-1; p.More == last || p.Inconsistent != last {
+			t.Errorf("piece %d of %d: more %v, inconsistent %v", i, len(pieces), p.More, p.Inconsistent)
+		}
+	}
+	if len(pieces) < 2 {
+		t.Errorf("%d pieces", len(pieces))
 	}
 }

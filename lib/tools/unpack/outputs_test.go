@@ -124,6 +124,43 @@ func TestTarPieces(t *testing.T) {
 	}
 }
 
+// A file that is inconsistent becomes several pieces in a content stream: the last one says so. A
+// list shows it, and is complete: status 0. A verdict names it: status 3.
+func TestStreamInconsistent(t *testing.T) {
+	run := func(flag string) (string, string, int) {
+		s := newStream(t, rec.Down)
+		d := s.blob(0, make([]byte, 6<<20))
+		e := file("h", x(0, 0, 6<<20))
+		e.Inconsistent = true
+		root := s.page([]*rec.Entry{e}, d)
+		s.put(s.snapshot(root, snap.Snapshot{Entries: 1, Bytes: 6 << 20}), root, d)
+		return s.run("-q", "-k", keyFile("read"), flag)
+	}
+	out, stderr, status := run("--stream")
+	in := rec.NewReader(strings.NewReader(out), rec.Content)
+	var pieces []bool
+	for {
+		v, err := in.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := v.(*rec.Entry); ok {
+			pieces = append(pieces, e.Inconsistent)
+		}
+	}
+	if !slices.Equal(pieces, []bool{false, true}) || status != 0 {
+		t.Errorf("status %d, %v\n%s", status, pieces, stderr)
+	}
+	for flag, want := range map[string]int{"--list": 0, "--verify": 3} {
+		if out, stderr, status := run(flag); status != want {
+			t.Errorf("%s: status %d, want %d\n%s%s", flag, status, want, out, stderr)
+		}
+	}
+}
+
 // A small file that is lost stays in a content stream by name, or it would look
 // deleted; a large one that has begun ends the stream.
 func TestStreamLossy(t *testing.T) {

@@ -81,9 +81,9 @@ func (s *streamer) Entry(e *rec.Entry) error {
 		return err
 	}
 	s.entry, s.pos = *e, 0
-	s.entry.Extents, s.entry.More = nil, false
+	s.entry.Extents, s.entry.More, s.entry.Inconsistent = nil, false, false
 	if e.Type == rec.File {
-		return nil // Done writes it
+		return nil // Done writes it, and its verdict: it may become several pieces
 	}
 	return s.write()
 }
