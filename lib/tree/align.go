@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"preserve/lib/rec"
 )
 
@@ -115,6 +117,7 @@ func (m *meta) align(st *Stat, d diff) error {
 		d.mode, d.xattrs = changed || m.wantMode() != st.Mode, changed || d.xattrs
 	}
 	if d.xattrs {
+		m.lend(st)
 		if err := m.setXAttrs(); err != nil {
 			return err
 		}
@@ -134,4 +137,13 @@ func (m *meta) align(st *Stat, d diff) error {
 		m.setFlags()
 	}
 	return nil
+}
+
+// lend gives the owner the right to write to a file or directory of his that lacks it, for as
+// long as its extended attributes are set: the kernel asks for it even of an owner
+// who may change the mode. Whoever calls it sets the mode afterwards.
+func (m *meta) lend(st *Stat) {
+	if (m.e.Type == rec.File || m.e.Type == rec.Dir) && st.Mode&0o200 == 0 && m.in.proc == "" {
+		_ = unix.Fchmod(m.in.fd, st.Mode&0o777|0o200) // what needs it says so
+	}
 }

@@ -14,6 +14,7 @@ import (
 const (
 	xattrCapability = "security.capability"
 	xattrDefaultACL = "system.posix_acl_default"
+	xattrAccessACL  = "system.posix_acl_access"
 )
 
 func isSecurity(name string) bool { return strings.HasPrefix(name, "security.") }
@@ -157,21 +158,35 @@ func (m *meta) setXAttrs() error {
 			return err
 		}
 	}
-	for _, x := range m.e.XAttrs {
-		if x.Name == xattrCapability && m.noOwner {
+	var list *rec.XAttr
+	for i := range m.e.XAttrs {
+		x := &m.e.XAttrs[i]
+		switch {
+		case x.Name == xattrCapability && m.noOwner:
 			continue // counted by chown
+		case x.Name == xattrAccessACL:
+			list = x
+			continue // it sets the mode, which may forbid the attributes after it
 		}
-		err := m.setXAttr(&x)
-		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-			// Too large for this file system's inodes, as a rule, and not a
-			// full disk: writing the next file tells.
-			err = errTooLarge
-		}
-		if err := m.soften("set extended attribute "+rec.Quote(x.Name), err); err != nil {
+		if err := m.giveXAttr(x); err != nil {
 			return err
 		}
 	}
+	if list != nil {
+		return m.giveXAttr(list)
+	}
 	return nil
+}
+
+// giveXAttr sets one extended attribute, and reports it if that is not possible.
+func (m *meta) giveXAttr(x *rec.XAttr) error {
+	err := m.setXAttr(x)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		// Too large for this file system's inodes, as a rule, and not a
+		// full disk: writing the next file tells.
+		err = errTooLarge
+	}
+	return m.soften("set extended attribute "+rec.Quote(x.Name), err)
 }
 
 var errTooLarge = errors.New("no room for it in this file system")
