@@ -11,7 +11,6 @@ package remote
 
 import (
 	"fmt"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -84,11 +83,11 @@ func (a *Address) ssh(rest string) error {
 // links resolved as far as the path exists.
 func (a Address) Where() string {
 	if a.Remote() {
-		u := url.URL{Scheme: "ssh", Path: filepath.Clean(a.Path), Host: a.Host}
+		where := "ssh://" + a.Host
 		if a.Port != "" {
-			u.Host += ":" + a.Port
+			where += ":" + a.Port
 		}
-		return u.String()
+		return where + filepath.Clean(a.Path)
 	}
 	abs, err := filepath.Abs(a.Path)
 	if err != nil {

@@ -82,10 +82,12 @@ func (m *masked) Write(p []byte) (int, error) {
 			return len(p), nil
 		}
 		if at < 0 || at > maxLine {
-			at = maxLine
+			m.print(m.buf[:maxLine])
+			m.buf = m.buf[maxLine:]
+			continue
 		}
 		m.print(m.buf[:at])
-		m.buf = m.buf[min(at+1, len(m.buf)):]
+		m.buf = m.buf[at+1:]
 	}
 }
 

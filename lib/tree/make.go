@@ -203,6 +203,9 @@ func (n *Node) linkAs(what string, from, to int, name string) error {
 			err = unix.Linkat(from, leader, to, name, 0)
 		}
 	}
+	if errors.Is(err, unix.EXDEV) {
+		return &Warning{n.e.Path, what, ErrApart}
+	}
 	if err != nil {
 		return n.refused(what, err)
 	}
