@@ -185,7 +185,11 @@ func (k *taker) End(*rec.End) error                   { return nil }
 // walk takes what a stream says of the snapshot.
 func (f *flipped) walk(stream []byte) (*taker, error) {
 	k := &taker{log: map[string]bool{}}
-	err := walk.Run(rec.NewReader(bytes.NewReader(stream), rec.Sealed), f.open, walk.Options{Want: f.snap}, k)
+	open, err := box.NewOpener(f.read) // one that knows no session yet
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	err = walk.Run(rec.NewReader(bytes.NewReader(stream), rec.Sealed), open, walk.Options{Want: f.snap}, k)
 	return k, err
 }
 

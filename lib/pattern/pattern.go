@@ -138,6 +138,17 @@ func (l *List) AddNegated(text, from string, fold bool) error {
 	return l.add("!"+text, text, from, fold)
 }
 
+// AddLiteral adds a rule that matches just one path, as it is spelled; a "/" behind it
+// restricts it to directories.
+func (l *List) AddLiteral(path, from string) error {
+	return l.add("/"+Escape(strings.TrimPrefix(path, "/")), path, from, false)
+}
+
+// Escape writes a name or path as a pattern in which no character is special.
+func Escape(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`, `!`, `\!`).Replace(path)
+}
+
 func (l *List) add(pattern, text, from string, fold bool) error {
 	r, err := parse(pattern, fold)
 	if err == nil && (len(l.rules) == MaxRules || l.size+len(text) > MaxList) {

@@ -3,7 +3,9 @@ package rec
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"preserve/lib/wire"
 )
@@ -146,11 +148,11 @@ func (e *Entry) canonical(seen uint64) error {
 }
 
 // Quote makes a path fit for a message: in quotes if it holds anything but
-// printable text.
+// printable text, such as what shows nothing or turns the direction of writing.
 func Quote(p string) string {
 	plain := p != ""
 	for _, r := range p {
-		if r < 0x20 || r == 0x7f || r == 0xfffd || r >= 0x80 && r < 0xa0 || r == '"' || r == '\\' || r >= 0x2028 && r <= 0x202e || r >= 0x2066 && r <= 0x2069 {
+		if !strconv.IsPrint(r) || r == utf8.RuneError || r == '"' || r == '\\' {
 			plain = false
 		}
 	}

@@ -169,7 +169,7 @@ func Run(in *rec.Reader, open *box.Opener, o Options, sink Sink) error {
 		return err
 	}
 	if head.Order != rec.Down {
-		return fmt.Errorf("%w: this is a sealed stream in order %q, and reading needs order %q: the output of pv-get REPO ID", ErrOrder, head.Order, rec.Down)
+		return fmt.Errorf("%w: this is a sealed stream in order %q, and reading needs order %q: the output of pv-get REPO ID; of one that was kept, pv-put TMP <FILE prints the ID, and pv-get TMP ID puts it in order", ErrOrder, head.Order, rec.Down)
 	}
 	if head.Meta && !o.MetaOnly {
 		return fmt.Errorf("%w: it was asked for without file contents (pv-get --meta)", ErrIncomplete)

@@ -22,6 +22,7 @@ files. Options are those of pv-unpack; pv-unpack -h says more about them.
   -v, -q    say more, say only errors and warnings
 
   --exclude PATTERN     leave out what it matches, and all below (may be repeated)
+  --literal             PATTERNs are paths: just these, though they hold *, ? or [
   --strip-components N  take N names off the front of each path
   --numeric-ids         owners keep their numbers; else they get the ids that their
                         names have here
@@ -58,13 +59,13 @@ func beginRestore(env *tool.Env, a *arguments) (*job.Run, error) {
 	q.Snapshot, q.Words = words[0], words[1:]
 	// A part is asked for, and no more comes than it needs; so is what is perhaps there.
 	q.Part = len(words) > 2 || a.given["exclude"] || a.given["strip-components"] || a.given["dereference"] ||
-		a.given["hard-dereference"] || a.given["dry-run"] || a.given["files-from"] || a.given["literal"] ||
+		a.given["hard-dereference"] || a.given["dry-run"] ||
 		has(q.Options, "--overwrite=changed", "--overwrite=never")
 	return a.read(env, q)
 }
 
 // restoring is the options of a restore.
-var restoring = []string{"exclude=", "strip-components=", "map-user=", "map-group=", "overwrite=", "numeric-ids", "dereference", "hard-dereference",
+var restoring = []string{"exclude=", "literal", "strip-components=", "map-user=", "map-group=", "overwrite=", "numeric-ids", "dereference", "hard-dereference",
 	"in-place", "delete", "delete-excluded", "keep-directory-symlink", "dry-run"}
 
 // read begins a run that reads, with the repository and key of the command line.
@@ -80,7 +81,7 @@ func (a *arguments) read(env *tool.Env, q job.Reading) (*job.Run, error) {
 	return job.Read(env, env.Talk(), q)
 }
 
-const listUsage = `usage: pv-list [-r REPO] [-k KEY] [--json | -0] [--exclude PATTERN]…
+const listUsage = `usage: pv-list [-r REPO] [-k KEY] [--json | -0] [--literal] [--exclude PATTERN]…
                [--revoked FILE] [--allow-revoked] [SNAPSHOT [PATTERN…]]
 
     pv-get REPO --snapshots | pv-unpack -k KEY --snapshots -l
@@ -95,6 +96,7 @@ in .gitignore files.
   -r REPO   directory, or ssh://[user@]host[:port]/path (or PV_REPO)
   -k KEY    list, read or master key (or PV_KEY); with a write key the list of
             snapshots shows ids and times only
+  --literal PATTERNs are paths: just these, though they hold *, ? or [
   --exclude PATTERN
             leave out what it matches, and all below (may be repeated)
   --json    a line of JSON for each snapshot, or each file of SNAPSHOT
@@ -142,7 +144,7 @@ func beginList(env *tool.Env, a *arguments) (*job.Run, error) {
 }
 
 // listing is the options of a list.
-var listing = []string{"exclude="}
+var listing = []string{"exclude=", "literal"}
 
 const verifyUsage = `usage: pv-verify [-r REPO] [-k KEY] [--bad-ids] [--revoked FILE] [--allow-revoked]
                  SNAPSHOT

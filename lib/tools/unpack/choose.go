@@ -18,6 +18,7 @@ import (
 // A choice is what the user said of what is to be had, and whose it is to be.
 type choice struct {
 	patterns  []string // the words behind DIR
+	literal   bool     // they are paths
 	exclude   []string
 	strip     int
 	numeric   bool
@@ -30,6 +31,7 @@ func (c *choice) flags(fs *flag.FlagSet) {
 		return func(s string) error { *list = append(*list, s); return nil }
 	}
 	fs.Func("exclude", "", add(&c.exclude))
+	fs.BoolVar(&c.literal, "literal", false, "")
 	fs.IntVar(&c.strip, "strip-components", 0, "")
 	fs.BoolVar(&c.numeric, "numeric-ids", false, "")
 	fs.Func("map-user", "", add(&c.mapUsers))
@@ -41,6 +43,8 @@ func (c *choice) check(m *mode) error {
 	switch {
 	case !m.picks && len(c.patterns) > 0:
 		return tool.Usagef("unexpected argument %q", c.patterns[0])
+	case c.literal && len(c.patterns) == 0:
+		return tool.Usagef("--literal says that PATTERNs are paths, and there is none")
 	case !m.picks && len(c.exclude) > 0:
 		return tool.Usagef("--exclude does not go with --%s", m.flag)
 	case !m.strips && c.strip != 0:
@@ -70,6 +74,8 @@ type chooser struct {
 	sparing sync.Mutex   // guards spares
 	spares  pattern.List // exclude once more: what it matches in a live tree is not deleted
 
+	// twins are rules for the paths that are spelled as a PATTERN is, and the PATTERN.
+	twins    map[*pattern.Rule]*pattern.Rule
 	first    map[*pattern.Rule]bool // PATTERNs of which no match was seen
 	alone    []pattern.List         // each of them by itself
 	everyone bool                   // some PATTERN can match anywhere
@@ -92,13 +98,26 @@ type level struct {
 // newChooser reads patterns and rules. Its errors are wrong command lines, and
 // that of reading the system's accounts.
 func newChooser(env *tool.Env, m *mode, o *choice) (c *chooser, err error) {
-	c = &chooser{env: env, mode: m, strip: o.strip, first: map[*pattern.Rule]bool{}}
+	c = &chooser{env: env, mode: m, strip: o.strip, first: map[*pattern.Rule]bool{}, twins: map[*pattern.Rule]*pattern.Rule{}}
 	for _, text := range o.patterns {
+		if o.literal {
+			if err := c.chosen.AddLiteral(text, "PATTERN"); err != nil {
+				return nil, tool.Usagef("%s", err)
+			}
+			continue
+		}
 		if strings.HasPrefix(text, "!") && c.chosen.Len() == 0 {
 			return nil, tool.Usagef("PATTERN %q takes back what one before it brings, and there is none: use --exclude, or \\! for a name that begins with !", text)
 		}
 		if err := c.chosen.Add(text, "PATTERN", false); err != nil {
 			return nil, tool.Usagef("%s", err)
+		}
+		if strings.ContainsAny(text, "*?[") && !strings.ContainsAny(text, `\!`) {
+			if err := c.chosen.Add(pattern.Escape(text), "PATTERN", false); err != nil {
+				return nil, tool.Usagef("%s", err)
+			}
+			rules := c.chosen.Rules()
+			c.twins[rules[len(rules)-1]] = rules[len(rules)-2]
 		}
 	}
 	for _, text := range o.exclude {
@@ -112,12 +131,16 @@ func newChooser(env *tool.Env, m *mode, o *choice) (c *chooser, err error) {
 	}
 	c.alone = make([]pattern.List, c.chosen.Len())
 	for i, r := range c.chosen.Rules() {
-		if r.Negated {
+		if r.Negated || c.twins[r] != nil {
 			continue
 		}
 		c.first[r] = true
 		c.everyone = c.everyone || r.Prefix() == ""
-		if err := c.alone[i].Add(r.Text, r.From, false); err != nil {
+		add := func() error { return c.alone[i].Add(r.Text, r.From, false) }
+		if o.literal {
+			add = func() error { return c.alone[i].AddLiteral(r.Text, r.From) }
+		}
+		if err := add(); err != nil {
 			return nil, tool.Usagef("%s", err)
 		}
 	}
@@ -235,7 +258,15 @@ func (c *chooser) excluded(path string) bool { return c.left != "" && rec.Below(
 // note remembers which PATTERNs bring something: r, and those before it that
 // match the same path.
 func (c *chooser) note(r *pattern.Rule, path string, dir bool) {
-	if r == nil || r.Negated || len(c.first) == 0 {
+	if r == nil || r.Negated {
+		return
+	}
+	if p := c.twins[r]; p != nil {
+		c.env.Notice("%s is in the snapshot as it is spelled, and is taken with what the PATTERN matches: --literal takes it alone", rec.Quote(path))
+		delete(c.twins, r) // said
+		delete(c.first, p)
+	}
+	if len(c.first) == 0 {
 		return
 	}
 	delete(c.first, r)

@@ -90,6 +90,7 @@ are those of .gitignore: /home/me, *.jpg, src/**/test, cache/.
 
   --exclude PATTERN       leave out what it matches, and all below: '*.o' (may be
                           repeated)
+  --literal               PATTERNs are paths: just these, though they hold *, ? or [
   --strip-components N    take N names off the front of each path: 2 makes
                           home/me/x to x. What has no more names is left out
 
