@@ -10,7 +10,16 @@ import (
 )
 
 // maxDirs is how many directories a Target holds open beside those in use.
-const maxDirs = 128
+var maxDirs = few(128)
+
+// few returns n, or less where this process may have few descriptors: a quarter of them.
+func few(n int) int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur/4 >= uint64(n) {
+		return n
+	}
+	return max(8, int(limit.Cur/4))
+}
 
 // A dir is a directory of a Target. Its fields are guarded by Target.mu but for
 // those that never change.

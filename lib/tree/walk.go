@@ -113,7 +113,7 @@ func Walk(roots []rec.Root, o Options, visit func(*rec.Entry) error) error {
 
 // maxOpen is how many directories a walk holds open. Deeper trees close the
 // upper ones, and open them again on the way back.
-const maxOpen = 128
+var maxOpen = few(128)
 
 type walker struct {
 	Options
