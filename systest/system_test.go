@@ -317,7 +317,7 @@ func TestSSHBreaks(t *testing.T) {
 	b.ok("head -c 60000000 /dev/urandom >src/noise")
 
 	_, stderr, status := b.sh("PV_SSH=$PWD/broken pv-backup -r " + repo + " src")
-	if status != 1 || stderr != "pv-backup: pv-put was killed by signal 9\n" {
+	if status != 1 || stderr != "pv-put: repository "+repo+": pv-put there, or the way there, was ended by signal 9\n" {
 		t.Errorf("backup: status %d\n%s", status, stderr)
 	}
 	// The next run needs no help.
@@ -353,7 +353,7 @@ func TestNoSuchToolOverThere(t *testing.T) {
 	repo := b.sshd("")
 	b.ok("mkdir src")
 	_, stderr, status := b.sh("sed -i '/SetEnv/d' ssh/config; kill -HUP $(cat ssh/pid); sleep 0.5; pv-backup -r " + repo + b.path("repo") + " src")
-	if status != 1 || !strings.Contains(stderr, "pv-put") || !strings.Contains(stderr, "not found") {
+	if status != 1 || !strings.Contains(stderr, "pv-get: command not found") || !strings.Contains(stderr, "pv-get must be on the PATH") {
 		t.Errorf("status %d\n%s", status, stderr)
 	}
 }
@@ -378,7 +378,7 @@ func TestKilledAtRandom(t *testing.T) {
 		wait := time.Duration(r.IntN(1500)) * time.Millisecond
 		_, stderr, status := b.sh(fmt.Sprintf(`pv-backup -r repo -k write.key src >id & script=$!
 			sleep %f
-			kill -9 $(cat preserve.*/%s.pid) 2>/dev/null
+			pkill -9 -x %s
 			wait $script`, wait.Seconds(), victim))
 		after := b.ok("ls repo/snapshots 2>/dev/null || true")
 		switch {

@@ -39,6 +39,8 @@ func (a Address) Run(env *tool.Env, name string, words ...string) error {
 		return fmt.Errorf("repository %s: the connection failed or broke", a)
 	case exit.ExitCode() < 0:
 		return fmt.Errorf("repository %s: %s: %w", a, argv[0], err)
+	case exit.ExitCode() > 128: // as a shell says it
+		return fmt.Errorf("repository %s: %s there, or the way there, was ended by signal %d", a, name, exit.ExitCode()-128)
 	case exit.ExitCode() == 126, exit.ExitCode() == 127:
 		return &tool.Hint{Err: fmt.Errorf("repository %s: %s does not run there", a, name), Text: name + " must be on the PATH that commands have on " + a.Host}
 	}
