@@ -243,9 +243,11 @@ python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("socket")'
 truncate -s 20M hole && printf x | dd of=hole bs=1 seek=9000000 conv=notrunc status=none
 truncate -s 3M all-hole
 head -c 5000000 /dev/urandom >a && ln a dir/b && ln a c
-# One judge sees the order in which attributes were set; a restore sets them by name.
-setfacl -m u:1234:rw- a && setfacl -d -m g:4321:rwx acl && touch acl/inherits
+# One judge sees the order in which attributes were set; a restore sets them by name,
+# and the access list last.
+setfacl -d -m g:4321:rwx acl && touch acl/inherits
 setfattr -n user.empty a && setfattr -n user.text -v text a && setfattr -n trusted.t -v 0xff00 dir && setfattr -h -n trusted.l -v l hole
+setfacl -m u:1234:rw- a
 cp /bin/true capable && setcap cap_net_raw+ep capable 2>/dev/null || setfattr -n security.capability -v 0x0100000200200000000000000000000000000000 capable
 cp /bin/true setuid && chown 1:2 setuid && chmod 6755 setuid
 ln -s "$(printf '\377 \n')" "$(printf 'l\ni\001nk\376')"
