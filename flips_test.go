@@ -177,10 +177,10 @@ func (k *taker) Data(p *walk.Page, ref int, plain []byte) error {
 	return nil
 }
 
-func (k *taker) Missing(*walk.Page, int, id.ID) error { return k.missing() }
-func (k *taker) Gap(page.Key, *page.Key, id.ID) error { return k.missing() }
-func (k *taker) Orphan(*rec.Entry) error              { return k.missing() }
-func (k *taker) End(*rec.End) error                   { return nil }
+func (k *taker) Missing(*walk.Page, int, walk.Loss) error { return k.missing() }
+func (k *taker) Gap(page.Key, *page.Key, walk.Loss) error { return k.missing() }
+func (k *taker) Orphan(*rec.Entry) error                  { return k.missing() }
+func (k *taker) End(*rec.End) error                       { return nil }
 
 // walk takes what a stream says of the snapshot.
 func (f *flipped) walk(stream []byte) (*taker, error) {
@@ -320,9 +320,17 @@ func TestFlips(t *testing.T) {
 	y := tally{}
 	kinds := map[uint8]int{}
 	for _, s := range spans(t, f.stream) {
+		if v, ok := s.v.(*rec.Session); ok {
+			if _, err := f.open.AddSession(v.Data); err != nil {
+				t.Fatal(err)
+			}
+		}
 		b, _ := s.v.(*rec.Blob)
-		if b != nil {
+		if b != nil { // unchanged, it opens
 			kinds[b.Kind]++
+			if _, err := f.open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, f.stream[s.from:s.to]); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for bit := 8 * s.at; bit < 8*s.end; bit++ {
 			f.stream[bit/8] ^= 1 << (bit % 8)

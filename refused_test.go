@@ -20,8 +20,9 @@ import (
 // forge) with write.key, or KEY, and lets pv-unpack restore, list and verify it
 // with read.key: each must fail with one line and nothing but a line, and leave
 // the world as it was. It prints what was said. The command - stands for those on
-// stdin. With -data the fault is in the
-// data, of which a list needs nothing.
+// stdin. With -data the fault is in the data, of which a list needs nothing. If it is
+// that data does not open, the others may also go on, and end with 3 without having
+// made a file.
 func refused(args []string) error {
 	data := len(args) > 0 && args[0] == "-data"
 	if data {
@@ -59,7 +60,7 @@ func refused(args []string) error {
 		case data && mode == "--list":
 			want = 0
 		case data && status == 3:
-			want = 3 // it names the blob that is damaged, leaves out what needs it, and goes on
+			want = 3 // it names the blob that does not open, and goes on
 		}
 		if status != want {
 			return fmt.Errorf("pv-unpack %s: status %d\n%s", mode, status, &said)
@@ -73,6 +74,9 @@ func refused(args []string) error {
 		fmt.Printf("%s", &said)
 		if err := leftovers("out"); err != nil {
 			return err
+		}
+		if files, _ := filepath.Glob("out/*"); want == 3 && len(files) > 0 { // the pattern is right
+			return fmt.Errorf("pv-unpack %s: what was made of data that did not open? %q", mode, files)
 		}
 		if err := os.RemoveAll("out"); err != nil {
 			return err

@@ -15,20 +15,23 @@ import (
 //
 //   - paths ascend; the pieces of a file follow each other without a gap, and
 //     end with the one that has no More;
-//   - a path's parent is an earlier directory entry, unless it is the root;
+//   - a path's parent is an earlier directory entry, unless it is the root, and
+//     nothing else;
 //   - a hard link names an earlier entry that has Links;
 //   - extents add up to the size.
 //
 // Where a page is lost, Gap is called: what depended on it is then an orphan and
 // no mistake. Where pages are passed over, because nobody wants what is in them,
 // Skip is called: from then on what depends on them is believed. Parents that are
-// no directories, and leaders that are none, are then for others to find.
+// not directories, and leaders that have no links, are then for others to find, but
+// for those that were seen: a name that came as a link or a file is never a parent.
 //
 // What it holds grows with the depth of the tree and with the number of
 // entries that have several links.
 type Checker struct {
 	started bool
-	last    Key
+	last    Key    // of the entry that came last, an orphan too
+	isDir   bool   // and it is a directory
 	lastEnd uint64 // where the next piece must begin
 	more    bool   // the last entry announced another piece
 	dirs    []string
@@ -51,11 +54,15 @@ func (k *Checker) Next(e *rec.Entry) error {
 	if err == nil {
 		err = e.CheckContent()
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrOrphan), errors.Is(err, ErrSkipped):
+		k.started, k.last, k.isDir = true, KeyOf(e), false
+		fallthrough
+	case err != nil:
 		return fmt.Errorf("entry %s: %w", KeyOf(e), err)
 	}
 	n, _ := e.ContentLen() // CheckContent has judged it
-	k.started, k.last, k.more, k.lastEnd = true, KeyOf(e), e.More, e.Off+n
+	k.started, k.last, k.isDir, k.more, k.lastEnd = true, KeyOf(e), e.Type == rec.Dir, e.More, e.Off+n
 	k.Bytes += n
 	return nil
 }
@@ -67,6 +74,9 @@ func (k *Checker) next(e *rec.Entry) error {
 		}
 		return nil
 	}
+	if err := k.place(e); err != nil {
+		return err
+	}
 	if e.Off != 0 && k.amidst {
 		return ErrSkipped
 	}
@@ -75,9 +85,6 @@ func (k *Checker) next(e *rec.Entry) error {
 	}
 	if e.Off != 0 {
 		return fmt.Errorf("%w: a piece without the one before", ErrPage)
-	}
-	if k.started && rec.ComparePaths(k.last.Path, e.Path) >= 0 {
-		return fmt.Errorf("%w: it comes behind %s", rec.ErrOrder, rec.Quote(k.last.Path))
 	}
 	if err := k.parent(e); err != nil {
 		return err
@@ -97,6 +104,22 @@ func (k *Checker) next(e *rec.Entry) error {
 	k.Entries++
 	k.amidst = false
 	return nil
+}
+
+// place checks that an entry comes behind the last one and is below no file that was seen: what is
+// below a path comes right behind it, so that this can only be the last one; or the first name of
+// the entry itself.
+func (k *Checker) place(e *rec.Entry) error {
+	file := e.Leader
+	switch {
+	case k.started && (e.Off == 0 && rec.ComparePaths(k.last.Path, e.Path) >= 0 || KeyOf(e).Compare(k.last) <= 0):
+		return fmt.Errorf("%w: it comes behind %s", rec.ErrOrder, k.last)
+	case k.started && !k.isDir && e.Path != k.last.Path && rec.Below(e.Path, k.last.Path):
+		file = k.last.Path
+	case e.Type != rec.HardLink || !rec.Below(e.Path, e.Leader):
+		return nil
+	}
+	return fmt.Errorf("%w: %s is not a directory", ErrPage, rec.Quote(file))
 }
 
 // leads reports whether a path is that of an earlier entry with links. That it is
@@ -131,9 +154,14 @@ func (k *Checker) parent(e *rec.Entry) error {
 // that is lost.
 var ErrOrphan = errors.New("what it belongs to was in a page that is missing")
 
-// Gap says that a page is lost here. From now on parents may be absent (Parents
-// names them), and what needs more than a parent is an ErrOrphan.
-func (k *Checker) Gap() { k.gap, k.more, k.amidst = true, false, false }
+// Gap says that a page is lost here, that begins with a key. From now on parents may be absent
+// (Parents names them), and what needs more than a parent is an ErrOrphan.
+func (k *Checker) Gap(first Key) {
+	k.gap, k.more, k.amidst = true, false, false
+	if first.Off > 0 && (!k.started || first.Compare(k.last) > 0) { // only a file has pieces
+		k.started, k.last, k.isDir = true, first, false
+	}
+}
 
 // ErrSkipped is a piece of a file whose beginning was passed over.
 var ErrSkipped = errors.New("its beginning was passed over")
@@ -145,7 +173,7 @@ func (k *Checker) Skip() { k.skipped, k.amidst, k.more = true, true, false }
 // Parents returns the directories of e, outermost first, that were lost with a
 // page, and takes them as seen. It is called before Next.
 func (k *Checker) Parents(e *rec.Entry) (lost []string) {
-	if !k.gap || k.more {
+	if !k.gap || k.more || k.place(e) != nil {
 		return nil
 	}
 	for p := rec.Parent(e.Path); p != ""; p = rec.Parent(p) {

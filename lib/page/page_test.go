@@ -8,6 +8,7 @@ import (
 	"hash/fnv"
 	"math/bits"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -233,10 +234,63 @@ func TestCheckerSkips(t *testing.T) {
 	k.Skip()
 	next(ErrSkipped, piece(3, true), piece(6, false))
 	next(nil, file("d/g"), link)
-	next(ErrPage, piece(6, false))
-	next(rec.ErrOrder, file("e/k"))
+	rest := piece(6, false)
+	rest.Path = "e/m"
+	next(ErrPage, rest)
+	next(rec.ErrOrder, file("e/k"), piece(6, false))
 	if k.Finish() != nil || k.Entries != 4 {
 		t.Error(k.Entries)
+	}
+}
+
+// A name that came as a link or a file never becomes a directory behind a page that was lost or
+// passed over: neither one that is believed to be there, nor one that is made up.
+func TestCheckerNoParentOfAFile(t *testing.T) {
+	symlink := &rec.Entry{Path: "d/s", Type: rec.Symlink, Target: "/etc"}
+	further := &rec.Entry{Path: "d/s", Type: rec.HardLink, Leader: "a"} // whose first name is lost, or was passed over
+	first := &rec.Entry{Path: "d/s", Type: rec.File, Size: 9, More: true, Extents: []rec.Extent{{Hole: true, Len: 3}}}
+	last := &rec.Entry{Path: "d/s", Type: rec.File, Size: 9, Off: 6, Extents: []rec.Extent{{Hole: true, Len: 3}}}
+	lost := func(k *Checker) { k.Gap(Key{Path: "d/s"}) }
+	amid := func(k *Checker) { k.Gap(Key{Path: "d/s", Off: 3}) }
+	skip := (*Checker).Skip
+	for name, c := range map[string]struct {
+		es     []any // entries, and what happens between them
+		parent []string
+		want   error
+	}{
+		"a lost directory":         {[]any{dir("d"), lost, file("d/s/x")}, []string{"d/s"}, nil},
+		"two of them":              {[]any{lost, file("d/s/x")}, []string{"d", "d/s"}, nil},
+		"a link":                   {[]any{dir("d"), symlink, lost, file("d/s/x")}, nil, ErrPage},
+		"a link, deeper":           {[]any{dir("d"), symlink, lost, file("d/s/x/y")}, nil, ErrPage},
+		"a link, passed over":      {[]any{dir("d"), symlink, skip, file("d/s/x")}, nil, ErrPage},
+		"a link, lost and passed":  {[]any{dir("d"), symlink, skip, lost, file("d/s/x")}, nil, ErrPage},
+		"an empty file":            {[]any{dir("d"), file("d/s"), lost, file("d/s/x")}, nil, ErrPage},
+		"a first piece":            {[]any{dir("d"), first, amid, file("d/s/x")}, nil, ErrPage},
+		"a lost piece":             {[]any{dir("d"), amid, file("d/s/x")}, nil, ErrPage},
+		"an orphan's piece":        {[]any{dir("d"), amid, last, file("d/s/x")}, nil, ErrPage},
+		"a piece passed over":      {[]any{dir("d"), skip, last, file("d/s/x")}, nil, ErrPage},
+		"an orphan":                {[]any{lost, further, file("d/s/x")}, nil, ErrPage},
+		"a further name":           {[]any{skip, further, file("d/s/x")}, nil, ErrPage},
+		"its own first name":       {[]any{lost, &rec.Entry{Path: "d/s/x", Type: rec.HardLink, Leader: "d/s"}}, nil, ErrPage},
+		"a name that goes before":  {[]any{lost, symlink, file("e"), file("d/s/x")}, nil, rec.ErrOrder},
+		"only a beginning of it":   {[]any{dir("d"), symlink, lost, file("d/s2/x")}, []string{"d/s2"}, nil},
+		"behind an orphan, orphan": {[]any{lost, further, &rec.Entry{Path: "d/r", Type: rec.HardLink, Leader: "a"}}, nil, rec.ErrOrder},
+	} {
+		var k Checker
+		var parents []string
+		var err error
+		for _, e := range c.es {
+			switch e := e.(type) {
+			case func(*Checker):
+				e(&k)
+			case *rec.Entry:
+				parents = k.Parents(e)
+				err = k.Next(e)
+			}
+		}
+		if !errors.Is(err, c.want) || err == nil && !slices.Equal(parents, c.parent) || err != nil && len(parents) > 0 {
+			t.Errorf("%s: %v, parents are %q", name, err, parents)
+		}
 	}
 }
 

@@ -41,11 +41,12 @@ type want struct {
 	id        id.ID
 	low, high uint8 // the kinds that it may have
 	uses      []use // of a data blob: who waits for it
+	why       error // it is lost
 
 	// Of a page.
 	urgent  bool // the walk can do nothing without it
 	done    bool
-	blob    *rec.Blob // nil: it is missing
+	blob    *rec.Blob // nil: it cannot be had
 	dropped bool      // it came before its turn and found no room
 }
 
@@ -63,7 +64,7 @@ type asker struct {
 	pages   []*want
 	flight  []*want // sent, in order, and not yet answered
 	held    int64   // bytes of pages that came before their turn
-	lost    []*want // data blobs that are missing
+	lost    []*want // data blobs
 	closing bool    // nothing more will be asked for
 	shut    bool    // and no more is sent
 	end     *rec.End
@@ -104,7 +105,7 @@ func (a *asker) fail(err error) {
 // word. With a.mu held.
 func (a *asker) ask(w *want) {
 	if w.id.IsZero() {
-		a.gone(w)
+		a.gone(w, ErrMissing)
 	} else if w.high == rec.KindData {
 		a.data = append(a.data, w)
 	} else {
@@ -228,18 +229,27 @@ func (a *asker) answered(i id.ID) (*want, error) {
 
 func (a *asker) blob(b *rec.Blob) error {
 	w, err := a.answered(b.ID)
-	if err == nil && (b.Kind < w.low || b.Kind > w.high) {
-		err = fmt.Errorf("%w: blob %s is of kind %d, not %d", ErrUnexpected, b.ID.Short(), b.Kind, w.high)
-	}
 	if err != nil {
 		b.Free()
 		return err
 	}
-	if b.Kind == rec.KindData {
+	if w.low <= b.Kind && b.Kind <= w.high && b.Kind == rec.KindData {
 		return a.give(w, b)
+	}
+	var other error
+	if b.Kind < w.low || b.Kind > w.high { // somebody stored something else under this id
+		if other, err = otherKind(a.open, b, w.high); err != nil {
+			b.Free()
+			return err
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if other != nil {
+		a.gone(w, other)
+		b.Free()
+		return nil
+	}
 	w.done = true
 	if size := int64(len(b.Data)); w.urgent || a.held+size <= maxHeld {
 		a.held += size
@@ -259,13 +269,13 @@ func (a *asker) missing(i id.ID) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.gone(w)
+	a.gone(w, ErrMissing)
 	return nil
 }
 
-// gone ends a want whose blob is missing. With a.mu held.
-func (a *asker) gone(w *want) {
-	if w.done = true; w.high == rec.KindData {
+// gone ends a want whose blob cannot be had. With a.mu held.
+func (a *asker) gone(w *want, why error) {
+	if w.done, w.why = true, why; w.high == rec.KindData {
 		a.lost = append(a.lost, w)
 	}
 	a.changed.Broadcast()
@@ -282,14 +292,11 @@ func (a *asker) last(e *rec.End) error {
 	return nil
 }
 
-// take returns the page that came for w, nil if it is missing; the caller frees
-// it. It reports false if w has to be asked for again. With a.mu held, and w done.
-func (a *asker) take(w *want) (b *rec.Blob, ok bool) {
-	if w.dropped {
-		return nil, false
-	}
+// take returns the page that came for w, nil if none did; the caller frees it. With a.mu held,
+// and w done.
+func (a *asker) take(w *want) (b *rec.Blob) {
 	if b, w.blob = w.blob, nil; b != nil {
 		a.held -= int64(len(b.Data))
 	}
-	return b, true
+	return b
 }

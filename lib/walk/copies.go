@@ -16,7 +16,7 @@ import (
 var (
 	ErrDangling = errors.New("what it leads to is not in the snapshot")
 	ErrLoop     = errors.New("it leads in a circle")
-	ErrLost     = errors.New("what it leads to was in a page that is missing in the repository")
+	ErrLost     = errors.New("what it leads to was in a page that is missing or damaged")
 	ErrCopies   = errors.New("links lead to so many files that following them would not come to an end")
 )
 
@@ -121,7 +121,7 @@ func (d *drive) copy(s *scope) error {
 		}
 		return d.reaches(s.moved(first, next))
 	}, depth)
-	if err != nil || ds == nil {
+	if err != nil {
 		return err
 	}
 	return d.through(ds, s)
@@ -288,7 +288,7 @@ func (d *drive) directory(path string) (*rec.Entry, error) {
 // Without a page on the way the error is ErrLost.
 func (d *drive) find(path string) (*rec.Entry, error) {
 	key := page.Key{Path: path}
-	n, err := d.node(d.root, rec.KindPage, rec.KindIndexMax, nil)
+	n, _, err := d.node(d.root, rec.KindPage, rec.KindIndexMax, nil)
 	for err == nil && n != nil && n.keys != nil {
 		at, here := slices.BinarySearchFunc(n.keys, key, page.Key.Compare)
 		if !here {
@@ -297,7 +297,7 @@ func (d *drive) find(path string) (*rec.Entry, error) {
 		if at < 0 {
 			return nil, nil
 		}
-		n, err = d.node(id.ID(n.refs[at*id.Size:]), n.kind-1, n.kind-1, &n.keys[at])
+		n, _, err = d.node(id.ID(n.refs[at*id.Size:]), n.kind-1, n.kind-1, &n.keys[at])
 	}
 	if err != nil {
 		return nil, err

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 
-	"preserve/lib/page"
 	"preserve/lib/rec"
 )
 
@@ -71,7 +70,7 @@ func (d *drive) need(u use) error {
 	if !kept {
 		return nil
 	}
-	err := d.deliver(u, plain)
+	err := u.page.give(d.sink, u.ref, plain)
 	a.mu.Lock()
 	d.settle(&want{uses: []use{u}})
 	a.mu.Unlock()
@@ -95,11 +94,9 @@ func (d *drive) bring(t *arrival) error {
 		buf = new([]byte)
 	}
 	plain, err := d.open.Open((*buf)[:0], rec.KindData, t.blob.ID, t.blob.SID, nil, t.blob.Data)
-	if err != nil && d.o.Bad != nil && unopened(err) {
-		d.o.Bad(t.blob.ID, err)
+	if isLoss(err) {
 		d.ask.mu.Lock()
-		d.ask.lost = append(d.ask.lost, t.want)
-		d.ask.changed.Broadcast()
+		d.ask.gone(t.want, err)
 		d.ask.mu.Unlock()
 		return nil
 	}
@@ -116,7 +113,7 @@ func (d *drive) bring(t *arrival) error {
 	uses := t.want.uses // nobody adds to them any more
 	d.ask.mu.Unlock()
 	for _, u := range uses {
-		if err := d.deliver(u, plain); err != nil {
+		if err := u.page.give(d.sink, u.ref, plain); err != nil {
 			return err
 		}
 	}
@@ -128,18 +125,10 @@ func (d *drive) bring(t *arrival) error {
 	return nil
 }
 
-func (d *drive) deliver(u use, plain []byte) error {
-	if need := u.page.size[u.ref]; len(plain) < need {
-		return fmt.Errorf("data blob %s of %s: %w: %d bytes where extents need %d", u.page.Refs[u.ref].Short(), u.page.where(u.ref), page.ErrPage, len(plain), need)
-	}
-	return d.sink.Data(u.page, u.ref, plain)
-}
-
-// lost tells of a blob that is missing.
-func (d *drive) lost(w *want) error {
-	d.losses = true
+// missing tells of a data blob that cannot be had.
+func (d *drive) missing(w *want) error {
 	for _, u := range w.uses {
-		if err := d.sink.Missing(u.page, u.ref, w.id); err != nil {
+		if err := d.sink.Missing(u.page, u.ref, Loss{w.id, w.why}); err != nil {
 			return err
 		}
 	}

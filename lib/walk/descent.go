@@ -1,7 +1,6 @@
 package walk
 
 import (
-	"errors"
 	"fmt"
 
 	"preserve/lib/id"
@@ -37,7 +36,8 @@ type asked struct {
 
 // A leaf is a page in its place.
 type leaf struct {
-	*node   // nil if it is missing
+	*node   // nil if it cannot be had
+	why     error
 	id      id.ID
 	first   page.Key
 	end     *page.Key // where the next page begins; nil: the tree's end
@@ -52,10 +52,13 @@ func (l *leaf) holds(e *rec.Entry) error {
 	return nil
 }
 
-// descend begins at the root. It returns nil if that is missing.
+// descend begins at the root.
 func (d *drive) descend(reaches func(first page.Key, next *page.Key) bool, window int) (*descent, error) {
-	n, err := d.node(d.root, rec.KindPage, rec.KindIndexMax, nil)
-	if err != nil || n == nil {
+	n, why, err := d.node(d.root, rec.KindPage, rec.KindIndexMax, nil)
+	if err == nil && n == nil {
+		err = noRoot(Loss{d.root, why})
+	}
+	if err != nil {
 		return nil, err
 	}
 	s := &descent{d: d, reaches: reaches, window: window}
@@ -67,29 +70,36 @@ func (d *drive) descend(reaches func(first page.Key, next *page.Key) bool, windo
 	return s, nil
 }
 
-// node returns a page, kept or asked for; nil if it is missing.
-func (d *drive) node(i id.ID, low, high uint8, first *page.Key) (*node, error) {
+// node returns a page, kept or asked for; nil, and why, if it cannot be had.
+func (d *drive) node(i id.ID, low, high uint8, first *page.Key) (n *node, why, err error) {
 	if n, ok := d.nodes.get(i); ok && low <= n.kind && n.kind <= high && n.begins(first) {
-		return n, nil
+		return n, nil, nil
 	}
-	b, err := d.fetch(i, low, high)
-	if b == nil {
-		return nil, err
-	}
-	return d.opened(b, first)
+	return d.arrive(d.request(i, low, high), first)
 }
 
-// opened opens a page that came, frees it, and keeps what it says.
-func (d *drive) opened(b *rec.Blob, first *page.Key) (*node, error) {
+// arrive waits for a page that was asked for, opens it, and keeps what it says; nil, and why, if
+// it cannot be had.
+func (d *drive) arrive(w *want, first *page.Key) (n *node, why, err error) {
+	b, err := d.await(w)
+	if b == nil {
+		return nil, w.why, err
+	}
 	defer b.Free()
-	n, err := openNode(d.open, b, first)
-	if err != nil {
-		return nil, err
+	plain, err := d.open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
+	switch {
+	case isLoss(err):
+		return nil, err, nil
+	case err != nil:
+		return nil, nil, fmt.Errorf("page %s: %w", w.id.Short(), err)
+	}
+	if n, err = readNode(b, plain, first); err != nil {
+		return nil, nil, err
 	}
 	if n.keys != nil || d.promotes() {
 		d.nodes.put(b.ID, n, n.weight())
 	}
-	return n, nil
+	return n, nil, nil
 }
 
 // begins reports whether the page begins with a key, if there is one.
@@ -139,19 +149,9 @@ func (s *descent) next() (*leaf, error) {
 		l.ahead--
 		f := &leaf{id: l.ref(at), first: l.keys[at], end: l.key(at + 1), skipped: s.skipped, node: child.node}
 		if f.node == nil {
-			b, err := s.d.await(child.want)
-			if err != nil {
+			var err error
+			if f.node, f.why, err = s.d.arrive(child.want, &f.first); err != nil {
 				return nil, err
-			}
-			if b != nil {
-				f.node, err = s.d.opened(b, &f.first)
-				if err != nil && s.d.o.Bad != nil && unopened(err) {
-					s.d.o.Bad(f.id, errors.Unwrap(err))
-					f.node, err = nil, nil
-				}
-				if err != nil {
-					return nil, err
-				}
 			}
 		}
 		if f.node != nil && f.keys != nil {
@@ -191,11 +191,7 @@ func (d *drive) prefetch(i id.ID, kind uint8, first page.Key) *asked {
 	if n, ok := d.nodes.get(i); ok && n.kind == kind && n.begins(&first) {
 		return &asked{node: n}
 	}
-	w := &want{id: i, low: kind, high: kind}
-	d.ask.mu.Lock()
-	d.ask.ask(w)
-	d.ask.mu.Unlock()
-	return &asked{want: w}
+	return &asked{want: d.request(i, kind, kind)}
 }
 
 func (l *level) ref(at int) id.ID { return id.ID(l.refs[at*id.Size:]) }

@@ -1,7 +1,6 @@
 package walk
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -35,7 +34,7 @@ type drive struct {
 	snap *snap.Snapshot
 	root id.ID
 
-	losses bool          // something is missing
+	gaps   bool          // pages could not be had
 	nodes  *cache[*node] // what searches and copies go through
 	main   scope
 	part   part
@@ -151,7 +150,7 @@ func (d *drive) wait(ready func() bool) error {
 			a.lost = a.lost[1:]
 			delete(d.wanted, w.id)
 			a.mu.Unlock()
-			err := d.lost(w)
+			err := d.missing(w)
 			a.mu.Lock()
 			if err != nil {
 				return err
@@ -167,12 +166,13 @@ func (d *drive) wait(ready func() bool) error {
 
 // first takes the snapshot.
 func (d *drive) first() error {
-	b, err := d.fetch(d.o.Want, rec.KindSnapshot, rec.KindSnapshot)
+	w := d.request(d.o.Want, rec.KindSnapshot, rec.KindSnapshot)
+	b, err := d.await(w)
+	if err == nil && b == nil {
+		err = noSnapshot(Loss{d.o.Want, w.why})
+	}
 	if err != nil {
 		return err
-	}
-	if b == nil {
-		return fmt.Errorf("snapshot %s: the repository cannot give it", d.o.Want.Short())
 	}
 	defer b.Free()
 	if d.snap, err = theSnapshot(d.open, b, &d.o); err != nil {
@@ -182,31 +182,37 @@ func (d *drive) first() error {
 	return d.sink.Snapshot(b.ID, d.snap)
 }
 
-// fetch asks for a page or a snapshot and waits for it. It returns nil if that is
-// missing; the caller frees it.
-func (d *drive) fetch(i id.ID, low, high uint8) (*rec.Blob, error) {
-	w := &want{id: i, low: low, high: high, urgent: true}
+// request asks for a page or a snapshot, and does not wait.
+func (d *drive) request(i id.ID, low, high uint8) *want {
+	w := &want{id: i, low: low, high: high}
 	d.ask.mu.Lock()
 	d.ask.ask(w)
 	d.ask.mu.Unlock()
-	return d.await(w)
+	return w
 }
 
-// await waits for a page that was asked for; nil says that it is missing.
+// await waits for a page that was asked for; nil says that it cannot be had, w.why says why. The
+// caller frees it.
 func (d *drive) await(w *want) (*rec.Blob, error) {
-	d.ask.mu.Lock()
-	w.urgent = true
-	d.ask.mu.Unlock()
-	if err := d.wait(func() bool { return w.done }); err != nil {
-		return nil, err
+	for {
+		d.ask.mu.Lock()
+		w.urgent = true
+		d.ask.mu.Unlock()
+		if err := d.wait(func() bool { return w.done }); err != nil {
+			return nil, err
+		}
+		d.ask.mu.Lock()
+		b := d.ask.take(w)
+		again := w.dropped
+		if again {
+			w.done, w.dropped = false, false
+			d.ask.ask(w)
+		}
+		d.ask.mu.Unlock()
+		if !again {
+			return b, nil
+		}
 	}
-	d.ask.mu.Lock()
-	b, ok := d.ask.take(w)
-	d.ask.mu.Unlock()
-	if !ok {
-		return d.fetch(w.id, w.low, w.high)
-	}
-	return b, nil
 }
 
 // tree walks all that is chosen.
@@ -214,9 +220,6 @@ func (d *drive) tree() error {
 	ds, err := d.descend(d.reaches, window)
 	if err != nil {
 		return err
-	}
-	if ds == nil {
-		return fmt.Errorf("the snapshot's root page %s is missing in the repository: nothing can be read", d.root.Short())
 	}
 	return d.through(ds, &d.main)
 }
@@ -259,11 +262,11 @@ func (d *drive) gap(l *leaf, s *scope) error {
 	if err := d.flush(); err != nil {
 		return err
 	}
-	d.losses = true
+	d.gaps = true
 	d.last = ""
-	s.check.Gap()
+	s.check.Gap(l.first)
 	first, next := s.moved(l.first, l.end)
-	return d.sink.Gap(first, next, l.id)
+	return d.sink.Gap(first, next, Loss{l.id, l.why})
 }
 
 // page takes the entries of a page.
@@ -286,42 +289,24 @@ func (d *drive) entry(l *leaf, e *rec.Entry, s *scope) error {
 	if err := l.holds(e); err != nil {
 		return fmt.Errorf("page %s: %w", l.id.Short(), err)
 	}
-	for _, p := range s.check.Parents(e) {
-		if !rec.Below(p, s.from) {
-			continue
+	take := func(e *rec.Entry) error {
+		if !rec.Below(e.Path, s.from) { // above what is copied
+			return nil
 		}
-		made := &rec.Entry{Path: p, Type: rec.Dir, Mode: 0o700, MTime: d.snap.Time}
-		if err := d.enter(s, made, l.refs); err != nil {
-			return err
-		}
+		return d.enter(s, e, l.refs)
 	}
-	switch err := s.check.Next(e); {
-	case errors.Is(err, page.ErrSkipped):
-		return nil
-	case errors.Is(err, page.ErrOrphan):
+	orphan := func(e *rec.Entry) error {
 		c := *e
 		c.Path = s.move(e.Path)
 		return d.sink.Orphan(&c)
-	case err != nil:
-		return fmt.Errorf("page %s: %w", l.id.Short(), err)
 	}
-	return d.enter(s, e, l.refs)
+	return admit(&s.check, e, l.id, d.snap.Time, take, orphan)
 }
 
 // whole checks at the end what can be checked.
 func (d *drive) whole() error {
-	if err := d.closed(); err != nil {
+	if err := d.closed(); err != nil || d.gaps {
 		return err
 	}
-	if d.losses {
-		return nil
-	}
-	if err := d.main.check.Finish(); err != nil && !d.snap.Partial {
-		return err
-	}
-	n, bytes := d.main.check.Entries, d.main.check.Bytes
-	if n > d.snap.Entries || bytes > d.snap.Bytes || !d.main.pruned && (n < d.snap.Entries || bytes < d.snap.Bytes) {
-		return fmt.Errorf("%w: %d entries of %d, %d bytes of %d", ErrCounts, n, d.snap.Entries, bytes, d.snap.Bytes)
-	}
-	return nil
+	return whole(&d.main.check, d.snap, d.main.pruned)
 }

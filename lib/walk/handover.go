@@ -5,7 +5,6 @@ import (
 	"math/bits"
 	"sync"
 
-	"preserve/lib/id"
 	"preserve/lib/rec"
 )
 
@@ -90,7 +89,7 @@ func (s *sequence) entry(h *shelf, e *rec.Entry) error {
 
 // complete waits until all data of a record is there, unless it is too much,
 // and returns the first blob of it that is known to be lost.
-func (s *sequence) complete(h *shelf, e *rec.Entry) (lost *id.ID, err error) {
+func (s *sequence) complete(h *shelf, e *rec.Entry) (lost *Loss, err error) {
 	var sum int64
 	for _, x := range e.Extents {
 		if !x.Hole {
@@ -108,8 +107,8 @@ func (s *sequence) complete(h *shelf, e *rec.Entry) (lost *id.ID, err error) {
 		if err != nil {
 			return nil, err
 		}
-		if b.lost {
-			return &h.page.Refs[x.N], nil
+		if b.lost != nil {
+			return b.lost, nil
 		}
 	}
 	return nil, nil
@@ -139,8 +138,8 @@ func (s *sequence) extent(h *shelf, x rec.Extent, at int64) error {
 	if err != nil {
 		return err
 	}
-	if b.lost {
-		return s.out.Lost(s.file, h.page.Refs[x.N], true)
+	if b.lost != nil {
+		return s.out.Lost(s.file, *b.lost, true)
 	}
 	if b.data != nil {
 		return s.out.Data(at, b.data[x.Off:x.Off+x.Len])
@@ -160,7 +159,7 @@ func (s *sequence) blob(h *shelf, ref uint64) (held, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	b := &h.blobs[ref]
-	for !b.here && !b.lost {
+	for !b.here && b.lost == nil {
 		if s.stopped {
 			return held{}, errStopped
 		}

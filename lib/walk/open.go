@@ -69,17 +69,13 @@ type node struct {
 	entries []*rec.Entry
 }
 
-// openNode opens a page or index page and checks what it says by itself, and that
-// it begins with the key first, if that is not nil. The node holds nothing of b.
-func openNode(open *box.Opener, b *rec.Blob, first *page.Key) (*node, error) {
-	plain, err := open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
-	if err != nil {
-		return nil, fmt.Errorf("page %s: %w", b.ID.Short(), err)
-	}
+// readNode reads what a page or index page says that was opened, checks that by itself, and
+// that it begins with the key first, if that is not nil. The node holds nothing of b.
+func readNode(b *rec.Blob, plain []byte, first *page.Key) (n *node, err error) {
 	if !page.Distinct(b.Refs) {
 		return nil, fmt.Errorf("page %s: %w: a reference comes twice", b.ID.Short(), page.ErrPage)
 	}
-	n := &node{id: b.ID, kind: b.Kind, refs: append([]byte(nil), b.Refs...)}
+	n = &node{id: b.ID, kind: b.Kind, refs: append([]byte(nil), b.Refs...)}
 	what, key := "page", page.Key{}
 	if b.Kind > rec.KindPage {
 		what = "index page"
@@ -96,17 +92,6 @@ func openNode(open *box.Opener, b *rec.Blob, first *page.Key) (*node, error) {
 		return nil, fmt.Errorf("%s %s: %w", what, b.ID.Short(), err)
 	}
 	return n, nil
-}
-
-// unopened reports whether an error of openNode says that the blob itself is not
-// what it should be; not, what was sealed in it.
-func unopened(err error) bool {
-	for _, bad := range []error{box.ErrSealed, box.ErrPadding, box.ErrCodec, box.ErrID, box.ErrNoSession, box.ErrLimit} {
-		if errors.Is(err, bad) {
-			return !errors.Is(err, page.ErrPage)
-		}
-	}
-	return false
 }
 
 // distinct returns references in order of first use, as pv-get follows them: those

@@ -24,16 +24,15 @@ type Ordered interface {
 	Data(at int64, b []byte) error
 	// Hole says that the file has a hole of n bytes at at.
 	Hole(at, n int64) error
-	// Lost says that content of file e cannot be had, since blob or page i is
-	// missing. If the file was not begun, nothing more comes of it, not even
+	// Lost says that content of file e cannot be had, since a blob or page is lost. If the file was not begun, nothing more comes of it, not even
 	// Entry. Else the rest of its content follows, and Done; after a page that is
 	// missing it does not, but what comes next is Gap.
-	Lost(e *rec.Entry, i id.ID, begun bool) error
+	Lost(e *rec.Entry, l Loss, begun bool) error
 	// Done ends a file; e is its last piece, with the size and verdict that
 	// count.
 	Done(e *rec.Entry) error
 	// Gap, Orphan and End are as in a Sink, each in its place.
-	Gap(first page.Key, next *page.Key, i id.ID) error
+	Gap(first page.Key, next *page.Key, l Loss) error
 	Orphan(e *rec.Entry) error
 	End(e *rec.End) error
 }
@@ -118,7 +117,7 @@ type shelf struct {
 type held struct {
 	uses int // that are still to come
 	here bool
-	lost bool
+	lost *Loss
 	data []byte // or else, if it is here:
 	off  int64  // in the spool
 	n    int
@@ -169,16 +168,16 @@ func (s *sequence) Page(p *Page) error {
 	return s.put(func() error { return s.entries(h) })
 }
 
-func (s *sequence) Gap(first page.Key, next *page.Key, i id.ID) error {
+func (s *sequence) Gap(first page.Key, next *page.Key, l Loss) error {
 	return s.put(func() error {
 		file := s.file
 		s.file, s.leave = nil, false
 		if file != nil {
-			if err := s.out.Lost(file, i, true); err != nil {
+			if err := s.out.Lost(file, l, true); err != nil {
 				return err
 			}
 		}
-		return s.out.Gap(first, next, i)
+		return s.out.Gap(first, next, l)
 	})
 }
 
@@ -190,10 +189,10 @@ func (s *sequence) End(e *rec.End) error {
 	return s.put(func() error { return s.out.End(e) })
 }
 
-func (s *sequence) Missing(p *Page, ref int, _ id.ID) error {
+func (s *sequence) Missing(p *Page, ref int, l Loss) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p.State.(*shelf).blobs[ref].lost = true
+	p.State.(*shelf).blobs[ref].lost = &l
 	s.idle = false
 	s.change.Broadcast()
 	return s.over()
@@ -206,7 +205,7 @@ func (s *sequence) Data(p *Page, ref int, plain []byte) error {
 		s.change.Wait()
 	}
 	b := &p.State.(*shelf).blobs[ref]
-	if s.stopped || b.here || b.lost || b.uses == 0 {
+	if s.stopped || b.here || b.lost != nil || b.uses == 0 {
 		return s.over()
 	}
 	if b.n = len(plain); s.held+b.n > holdHard {

@@ -55,14 +55,14 @@ func (w *writer) Data(at int64, b []byte) error {
 	return nil
 }
 func (w *writer) Hole(at, n int64) error { return w.Data(at, bytes.Repeat([]byte{'-'}, int(n))) }
-func (w *writer) Lost(e *rec.Entry, i id.ID, begun bool) error {
+func (w *writer) Lost(e *rec.Entry, l Loss, begun bool) error {
 	w.data = append(w.data, "?????"[:min(5, len(e.Extents)*5)]...)
-	return w.note("lost", "lost %s of %s, begun %v", i.Short(), e.Path, begun)
+	return w.note("lost", "lost %s of %s, begun %v", l.ID.Short(), e.Path, begun)
 }
 func (w *writer) Done(e *rec.Entry) error {
 	return w.note("done", "done %s at %d of %d: %s", e.Path, e.Off, e.Size, w.data)
 }
-func (w *writer) Gap(first page.Key, next *page.Key, _ id.ID) error {
+func (w *writer) Gap(first page.Key, next *page.Key, _ Loss) error {
 	return w.note("gap", "gap %s %v", first, next)
 }
 func (w *writer) Orphan(e *rec.Entry) error { return w.note("orphan", "orphan %s", page.KeyOf(e)) }
@@ -118,7 +118,7 @@ func TestInOrder(t *testing.T) {
 func TestInOrderLost(t *testing.T) {
 	run := func(s Sink) error {
 		p := pageOf(3, fileOf("a", ext(0, 0, 5), ext(1, 0, 5)), fileOf("b", ext(0, 0, 5), ext(2, 0, 5)), fileOf("c", ext(0, 0, 3)))
-		return errors.Join(s.Page(p), s.Data(p, 0, []byte("first")), s.Missing(p, 1, p.Refs[1]), s.Data(p, 2, []byte("third")))
+		return errors.Join(s.Page(p), s.Data(p, 0, []byte("first")), s.Missing(p, 1, Loss{p.Refs[1], ErrMissing}), s.Data(p, 2, []byte("third")))
 	}
 	var w writer
 	if err := InOrder(&w, 10, run); err != nil {
@@ -147,7 +147,7 @@ func TestInOrderPieces(t *testing.T) {
 				}
 				switch {
 				case gap && n == 1:
-					if err := s.Gap(page.KeyOf(e), nil, id.ID{7}); err != nil {
+					if err := s.Gap(page.KeyOf(e), nil, Loss{id.ID{7}, ErrMissing}); err != nil {
 						return err
 					}
 					continue
@@ -158,7 +158,7 @@ func TestInOrderPieces(t *testing.T) {
 					return err
 				}
 				if n == lose {
-					_ = s.Missing(p, 0, p.Refs[0])
+					_ = s.Missing(p, 0, Loss{p.Refs[0], ErrMissing})
 				} else if err := s.Data(p, 0, []byte{'a' + byte(n), 'b', 'c', 'd', 'e'}); err != nil {
 					return err
 				}

@@ -66,12 +66,11 @@ type Sink interface {
 	// bring blobs in another order than that of the pages: Data must not wait
 	// for another blob.
 	Data(p *Page, ref int, plain []byte) error
-	// Missing says that the repository could not give blob ref of p. With
-	// Options.Bad it may be called as Data is.
-	Missing(p *Page, ref int, i id.ID) error
-	// Gap says that a page is missing: entries from first on, up to but not
+	// Missing says that blob ref of p cannot be had. It is called as Data is.
+	Missing(p *Page, ref int, l Loss) error
+	// Gap says that a page cannot be had: entries from first on, up to but not
 	// including next (all that remain if next is nil), are unknown.
-	Gap(first page.Key, next *page.Key, i id.ID) error
+	Gap(first page.Key, next *page.Key, l Loss) error
 	// End is the stream's last record.
 	End(e *rec.End) error
 	// Orphan says that an entry cannot be used since a page is missing.
@@ -83,17 +82,10 @@ type Options struct {
 	Want     id.ID // the snapshot that was asked for; zero: any (Run only)
 	MetaOnly bool  // skip data blobs, should they come
 	// Partial accepts a checkpoint: a snapshot of the first part of a tree. Its end
-	// is then told to the sink as a Gap to the end, under the id of the snapshot; a
-	// file may end there that has more pieces.
+	// is then told to the sink as a Gap to the end, whose Loss has the id of the
+	// snapshot and ErrPartial; a file may end there that has more pieces.
 	Partial bool
 	Choose  Chooser // nil: the sink gets every entry as it is
-	// Bad, if not nil, hears of each blob that does not open, or is not what its
-	// id names. Then the walk goes on as if it were missing: Missing or Gap
-	// follows, from any goroutine. Else such a blob ends the walk, and the
-	// snapshot and its root always do. It may be called by several goroutines, and
-	// for one blob as often as that is asked for or comes: what has been lost is not
-	// kept in mind, as there is no limit to how much it is.
-	Bad func(i id.ID, err error)
 
 	// For Drive only. What these put in an entry's place has the entry's path, and
 	// passes Choose.
@@ -139,7 +131,7 @@ type walker struct {
 	snap    *snap.Snapshot
 	top     id.ID // of snap
 	meta    bool  // no data will come
-	losses  bool
+	gaps    bool  // pages could not be had
 	refused error // what the sink returned
 	data    *par.Map[*datum, *datum]
 	plain   sync.Pool
@@ -152,7 +144,7 @@ type frame struct {
 	next int
 	keys []page.Key // of an index page's children
 	page *Page      // of a page
-	skip bool       // it did not open: what it refers to comes, and is passed over
+	skip bool       // it cannot be had: what it refers to comes, and is passed over
 }
 
 type datum struct {
@@ -251,43 +243,70 @@ func (w *walker) blob(b *rec.Blob) error {
 	case b.ID != want:
 		b.Free()
 		return fmt.Errorf("%w: blob %s where %s is due", ErrUnexpected, b.ID.Short(), want.Short())
-	case f.kind == rec.KindSnapshot && b.Kind >= rec.KindPage && b.Kind <= rec.KindIndexMax:
-		// The root may be of any of these kinds; its id vouches for it.
-	case b.Kind != kind:
-		b.Free()
-		return fmt.Errorf("%w: blob %s is of kind %d, not %d", ErrUnexpected, b.ID.Short(), b.Kind, kind)
+	}
+	low, high := kind, kind
+	if f.kind == rec.KindSnapshot { // the root's id vouches for its kind
+		low, high = rec.KindPage, rec.KindIndexMax
+	}
+	ref := f.next
+	f.next++
+	if b.Kind < low || b.Kind > high {
+		defer b.Free()
+		why, err := otherKind(w.open, b, kind)
+		if err != nil {
+			return err
+		}
+		return w.lose(f, ref, Loss{b.ID, why})
 	}
 	if f.skip {
 		defer b.Free()
-		f.next++
 		w.pass(b)
 		return nil
 	}
 	if b.Kind == rec.KindData {
-		ref := f.next
-		f.next++
-		if w.o.MetaOnly || w.o.Choose != nil && len(f.page.Uses[ref]) == 0 {
-			b.Free()
-			return nil
+		if w.needs(f, ref) {
+			return w.data.Put(&datum{b, f.page, ref}, int64(len(b.Data)))
 		}
-		return w.data.Put(&datum{b, f.page, ref}, int64(len(b.Data)))
+		b.Free()
+		return nil
 	}
 	defer b.Free()
+	plain, err := w.open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
+	switch {
+	case isLoss(err):
+		err = w.lose(f, ref, Loss{b.ID, err})
+		w.pass(b)
+		return err
+	case err != nil:
+		return fmt.Errorf("page %s: %w", b.ID.Short(), err)
+	}
 	var first *page.Key
 	if f.keys != nil {
-		first = &f.keys[f.next]
+		first = &f.keys[ref]
 	}
-	f.next++
-	err := w.node(b, first)
-	if first == nil || w.o.Bad == nil || !unopened(err) {
-		return err
+	return w.node(b, plain, first)
+}
+
+// needs reports whether anybody wants a page's data blob.
+func (w *walker) needs(f *frame, ref int) bool {
+	return !w.o.MetaOnly && (w.o.Choose == nil || len(f.page.Uses[ref]) > 0)
+}
+
+// lose goes on without a blob, if that can be. f.next is behind it.
+func (w *walker) lose(f *frame, ref int, l Loss) error {
+	switch {
+	case f.kind == rec.KindSnapshot:
+		return noRoot(l)
+	case f.skip:
+		return nil
+	case f.page == nil:
+		w.gaps = true
+		w.check.Gap(f.keys[ref])
+		return w.told(w.sink.Gap(f.keys[ref], w.nextKey(), l))
+	case w.needs(f, ref):
+		return w.told(w.sink.Missing(f.page, ref, l))
 	}
-	w.o.Bad(b.ID, errors.Unwrap(err))
-	w.losses = true
-	w.check.Gap()
-	err = w.told(w.sink.Gap(*first, w.nextKey(), b.ID))
-	w.pass(b)
-	return err
+	return nil
 }
 
 // pass sees to it that what a page refers to is passed over.
@@ -308,10 +327,10 @@ func (w *walker) snapshot(b *rec.Blob) error {
 	return w.told(w.sink.Snapshot(b.ID, s))
 }
 
-// node takes a page or index page. first is the key that the parent gives it,
-// nil for the root.
-func (w *walker) node(b *rec.Blob, first *page.Key) error {
-	n, err := openNode(w.open, b, first)
+// node takes a page or index page that was opened. first is the key that the parent
+// gives it, nil for the root.
+func (w *walker) node(b *rec.Blob, plain []byte, first *page.Key) error {
+	n, err := readNode(b, plain, first)
 	if err != nil {
 		return err
 	}
@@ -320,9 +339,9 @@ func (w *walker) node(b *rec.Blob, first *page.Key) error {
 		return nil
 	}
 	p := &Page{}
-	entries, err := w.accept(n.entries)
+	entries, err := w.accept(n)
 	if err != nil {
-		return fmt.Errorf("page %s: %w", b.ID.Short(), err)
+		return err
 	}
 	if w.o.Choose != nil {
 		if entries, err = choose(w.o.Choose, entries); err != nil {
@@ -341,23 +360,14 @@ func (w *walker) node(b *rec.Blob, first *page.Key) error {
 
 // accept checks a page's entries. Behind a gap it drops orphans and puts in
 // directories that were lost.
-func (w *walker) accept(entries []*rec.Entry) ([]*rec.Entry, error) {
-	good := entries[:0:0]
-	for _, e := range entries {
-		for _, p := range w.check.Parents(e) {
-			good = append(good, &rec.Entry{Path: p, Type: rec.Dir, Mode: 0o700, MTime: w.snap.Time})
-		}
-		err := w.check.Next(e)
-		if errors.Is(err, page.ErrOrphan) {
-			if err := w.told(w.sink.Orphan(e)); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		if err != nil {
+func (w *walker) accept(n *node) ([]*rec.Entry, error) {
+	good := n.entries[:0:0]
+	take := func(e *rec.Entry) error { good = append(good, e); return nil }
+	orphan := func(e *rec.Entry) error { return w.told(w.sink.Orphan(e)) }
+	for _, e := range n.entries {
+		if err := admit(&w.check, e, n.id, w.snap.Time, take, orphan); err != nil {
 			return nil, err
 		}
-		good = append(good, e)
 	}
 	return good, nil
 }
@@ -403,20 +413,24 @@ func (w *walker) openData(d *datum) (*datum, error) {
 		buf = new([]byte)
 	}
 	plain, err := w.open.Open((*buf)[:0], rec.KindData, d.blob.ID, d.blob.SID, nil, d.blob.Data)
-	if err != nil && w.o.Bad != nil && unopened(err) {
-		w.o.Bad(d.blob.ID, err)
-		return d, w.sink.Missing(d.page, d.ref, d.blob.ID)
-	}
-	if err != nil {
+	switch {
+	case isLoss(err):
+		return d, w.sink.Missing(d.page, d.ref, Loss{d.blob.ID, err})
+	case err != nil:
 		return d, fmt.Errorf("data blob %s of %s: %w", d.blob.ID.Short(), d.page.where(d.ref), err)
 	}
-	if need := d.page.size[d.ref]; len(plain) < need {
-		return d, fmt.Errorf("data blob %s of %s: %w: %d bytes where extents need %d", d.blob.ID.Short(), d.page.where(d.ref), page.ErrPage, len(plain), need)
-	}
-	err = w.sink.Data(d.page, d.ref, plain)
+	err = d.page.give(w.sink, d.ref, plain)
 	*buf = plain
 	w.plain.Put(buf)
 	return d, err
+}
+
+// give gives the sink data, of which a page must not need more than there is.
+func (p *Page) give(s Sink, ref int, plain []byte) error {
+	if need := p.size[ref]; len(plain) < need {
+		return fmt.Errorf("data blob %s of %s: %w: %d bytes where extents need %d", p.Refs[ref].Short(), p.where(ref), page.ErrPage, len(plain), need)
+	}
+	return s.Data(p, ref, plain)
 }
 
 // where names a file that a blob belongs to.
@@ -429,39 +443,16 @@ func (p *Page) where(ref int) string {
 
 // missing goes on without a blob.
 func (w *walker) missing(i id.ID) error {
-	w.losses = true
 	if w.snap == nil {
-		return fmt.Errorf("snapshot %s: the repository cannot give it", i.Short())
+		return noSnapshot(Loss{i, ErrMissing})
 	}
-	want, kind, f, ok := w.expect()
+	want, _, f, ok := w.expect()
 	if !ok || want != i {
 		return fmt.Errorf("%w: blob %s is reported missing out of turn", ErrUnexpected, i.Short())
 	}
-	if f.kind == rec.KindSnapshot {
-		return fmt.Errorf("the snapshot's root page %s is missing in the repository: nothing can be read", i.Short())
-	}
 	ref := f.next
 	f.next++
-	if f.skip {
-		return nil
-	}
-	if kind == rec.KindData {
-		if w.o.MetaOnly || w.o.Choose != nil && len(f.page.Uses[ref]) == 0 {
-			return nil
-		}
-		return w.told(w.sink.Missing(f.page, ref, i))
-	}
-	w.check.Gap()
-	return w.told(w.sink.Gap(f.keys[ref], w.nextKey(), i))
-}
-
-// partEnd tells a sink where the part of a tree ends that a checkpoint has.
-func partEnd(c *page.Checker, s Sink, top id.ID) error {
-	at, ok := c.Behind()
-	if !ok {
-		return nil
-	}
-	return s.Gap(at, nil, top)
+	return w.lose(f, ref, Loss{i, ErrMissing})
 }
 
 // nextKey is the key of the next page that is due.
@@ -482,14 +473,8 @@ func (w *walker) finish() error {
 	if i, _, _, more := w.expect(); more {
 		return fmt.Errorf("%w: blob %s is due", ErrIncomplete, i.Short())
 	}
-	if w.losses {
+	if w.gaps {
 		return nil
 	}
-	if err := w.check.Finish(); err != nil && !w.snap.Partial {
-		return err
-	}
-	if w.check.Entries != w.snap.Entries || w.check.Bytes != w.snap.Bytes {
-		return fmt.Errorf("%w: %d entries of %d, %d bytes of %d", ErrCounts, w.check.Entries, w.snap.Entries, w.check.Bytes, w.snap.Bytes)
-	}
-	return nil
+	return whole(&w.check, w.snap, false)
 }

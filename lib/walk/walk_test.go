@@ -104,6 +104,7 @@ func (m *maker) stream() []byte {
 type recorder struct {
 	mu   sync.Mutex
 	log  []string
+	lost []Loss
 	fail map[string]error // what it returns for a line
 }
 
@@ -131,10 +132,17 @@ func (r *recorder) Data(p *Page, ref int, plain []byte) error {
 	}
 	return nil
 }
-func (r *recorder) Missing(p *Page, ref int, _ id.ID) error {
+func (r *recorder) lose(l Loss) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.lost = append(r.lost, l)
+}
+func (r *recorder) Missing(p *Page, ref int, l Loss) error {
+	r.lose(l)
 	return r.note("missing %s", p.where(ref))
 }
-func (r *recorder) Gap(first page.Key, next *page.Key, _ id.ID) error {
+func (r *recorder) Gap(first page.Key, next *page.Key, l Loss) error {
+	r.lose(l)
 	return r.note("gap %s %v", first, next)
 }
 func (r *recorder) End(e *rec.End) error {
@@ -146,14 +154,20 @@ func (r *recorder) End(e *rec.End) error {
 func (r *recorder) Orphan(e *rec.Entry) error { return r.note("orphan %s", page.KeyOf(e)) }
 
 func (m *maker) run(o Options) ([]string, error) {
+	r, err := m.record(o)
+	return r.log, err
+}
+
+// record returns the sink of a walk, its log sorted.
+func (m *maker) record(o Options) (*recorder, error) {
 	open, err := box.NewOpener(m.master)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	var r recorder
-	err = Run(rec.NewReader(bytes.NewReader(m.stream()), rec.Sealed), open, o, &r)
+	r := &recorder{}
+	err = Run(rec.NewReader(bytes.NewReader(m.stream()), rec.Sealed), open, o, r)
 	slices.Sort(r.log)
-	return r.log, err
+	return r, err
 }
 
 func dir(p string) *rec.Entry { return &rec.Entry{Path: p, Type: rec.Dir, Mode: 0o755} }

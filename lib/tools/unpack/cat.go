@@ -6,7 +6,6 @@ import (
 	"io"
 	"strings"
 
-	"preserve/lib/id"
 	"preserve/lib/rec"
 	"preserve/lib/spool"
 	"preserve/lib/tool"
@@ -18,9 +17,9 @@ import (
 const wholeFiles = 32 << 20
 
 // cutShort ends an output in the middle of a file.
-func cutShort(e *rec.Entry, i id.ID) error {
+func cutShort(e *rec.Entry, l walk.Loss) error {
 	return &tool.Hint{
-		Err:  fmt.Errorf("%s: a part of it is lost, %s is missing in the repository, and its beginning is written already", rec.Quote(e.Path), i.Short()),
+		Err:  fmt.Errorf("%s: %s %s, and the beginning of the file is written already", rec.Quote(e.Path), l.ID.Short(), l),
 		Text: "leave the file out with --exclude",
 	}
 }
@@ -33,7 +32,7 @@ func cat(env *tool.Env, o options, src source, b base) error {
 	c := &catter{base: b, out: bufio.NewWriterSize(env.Stdout, 64<<10), kept: spool.New(8 << 20), contents: map[string][]stretch{}}
 	defer c.kept.Close()
 	err := walk.InOrder(c, wholeFiles, func(sink walk.Sink) error {
-		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Bad: b.bad, Choose: b.choose.chooser()}, sink)
+		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser()}, sink)
 	})
 	if ferr := c.out.Flush(); err == nil {
 		err = ferr
@@ -150,11 +149,11 @@ func (c *catter) Done(e *rec.Entry) error {
 	return nil
 }
 
-func (c *catter) Lost(e *rec.Entry, i id.ID, begun bool) error {
+func (c *catter) Lost(e *rec.Entry, l walk.Loss, begun bool) error {
 	if begun {
-		return cutShort(e, i)
+		return cutShort(e, l)
 	}
-	c.env.Warn("%s: left out: data blob %s %s", rec.Quote(e.Path), i.Short(), c.because(i))
+	c.env.Warn("%s: left out: data blob %s %s", rec.Quote(e.Path), l.ID.Short(), l)
 	return nil
 }
 

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 
-	"preserve/lib/id"
 	"preserve/lib/page"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
@@ -38,7 +37,7 @@ func compare(env *tool.Env, o options, src source, b base) error {
 		choose = &watch{inner, c}
 	}
 	err = walk.InOrder(c, 0, func(sink walk.Sink) error {
-		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Bad: b.bad, Choose: choose}, sink)
+		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: choose}, sink)
 	})
 	if err == nil {
 		c.begin("?") // nothing may have been chosen
@@ -319,7 +318,7 @@ func (c *comparer) vanished(e *rec.Entry, err error) error {
 }
 
 // Gap passes over what is live where the snapshot says nothing.
-func (c *comparer) Gap(first page.Key, next *page.Key, i id.ID) error {
+func (c *comparer) Gap(first page.Key, next *page.Key, l walk.Loss) error {
 	c.closeFile()
 	c.begin(first.Path)
 	if err := c.until(&first.Path, true); err != nil {
@@ -332,7 +331,7 @@ func (c *comparer) Gap(first page.Key, next *page.Key, i id.ID) error {
 	if err := c.until(path, false); err != nil {
 		return err
 	}
-	return c.base.Gap(first, next, i)
+	return c.base.Gap(first, next, l)
 }
 
 func (c *comparer) Orphan(e *rec.Entry) error {

@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io"
 
-	"preserve/lib/id"
 	"preserve/lib/rec"
 	"preserve/lib/tree"
+	"preserve/lib/walk"
 )
 
 func (c *comparer) closeFile() {
@@ -125,8 +125,8 @@ func (c *comparer) Done(e *rec.Entry) error {
 	return nil
 }
 
-func (c *comparer) Lost(e *rec.Entry, i id.ID, _ bool) error {
-	c.env.Warn("%s: its content cannot be compared: %s %s", rec.Quote(e.Path), i.Short(), c.because(i))
+func (c *comparer) Lost(e *rec.Entry, l walk.Loss, _ bool) error {
+	c.env.Warn("%s: its content cannot be compared: %s %s", rec.Quote(e.Path), l.ID.Short(), l)
 	c.closeFile()
 	return nil
 }

@@ -40,7 +40,7 @@ func (l *listing) check(m *mode) error {
 // list prints the snapshot's paths.
 func list(env *tool.Env, o options, src source, b base) error {
 	l := &lister{base: b, listing: o.list, out: env.Stdout, buf: make([]byte, 0, 2*listBuffer)}
-	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Bad: b.bad, Choose: b.choose.chooser(), MetaOnly: true}, l)
+	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser(), MetaOnly: true}, l)
 	if perr := l.last(); err == nil {
 		err = perr
 	}
@@ -120,11 +120,11 @@ func (l *lister) last() error {
 	return l.line(e)
 }
 
-func (l *lister) Gap(first page.Key, next *page.Key, i id.ID) error {
+func (l *lister) Gap(first page.Key, next *page.Key, lost walk.Loss) error {
 	if err := l.last(); err != nil {
 		return err
 	}
-	return l.base.Gap(first, next, i)
+	return l.base.Gap(first, next, lost)
 }
 
 func (l *lister) line(e *rec.Entry) error {
@@ -238,7 +238,7 @@ func modeString(e *rec.Entry) string {
 	return string(b[:])
 }
 
-func (l *lister) Data(*walk.Page, int, []byte) error   { return nil }
-func (l *lister) Missing(*walk.Page, int, id.ID) error { return nil }
+func (l *lister) Data(*walk.Page, int, []byte) error       { return nil }
+func (l *lister) Missing(*walk.Page, int, walk.Loss) error { return nil }
 
 func stamp(t rec.Time) string { return t.Std().Format(time.RFC3339Nano) }

@@ -23,7 +23,7 @@ func restore(env *tool.Env, o options, src source, b base) error {
 	// The directory is made when the snapshot has come and is believed, and
 	// not for a stream that is none.
 	r := &restorer{base: b, dir: o.dir, alone: o.from.command == "" && !o.place.follow, place: o.place, sections: o.choice.strip > 0, plan: planner{bufio.NewWriter(env.Stdout)}}
-	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Bad: b.bad, Choose: b.choose.chooser(), MetaOnly: o.place.dry}, r)
+	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser(), MetaOnly: o.place.dry}, r)
 	if r.target == nil {
 		return err
 	}
@@ -314,11 +314,11 @@ func (r *restorer) fail(f *output) {
 
 // Missing leaves out the files that a blob belongs to: a file with a hole in it
 // must not look like a good one.
-func (r *restorer) Missing(p *walk.Page, ref int, i id.ID) error {
+func (r *restorer) Missing(p *walk.Page, ref int, l walk.Loss) error {
 	if len(p.Uses[ref]) == 0 {
 		return nil
 	}
-	r.env.Warn("data blob %s %s; not restored: %s", i.Short(), r.because(i), lostFiles(p, ref))
+	r.env.Warn("data blob %s %s; not restored: %s", l.ID.Short(), l, lostFiles(p, ref))
 	fs := p.State.(files)
 	for _, u := range p.Uses[ref] {
 		if f := fs[u.Entry]; f != nil {
@@ -331,7 +331,7 @@ func (r *restorer) Missing(p *walk.Page, ref int, i id.ID) error {
 	return nil
 }
 
-func (r *restorer) Gap(first page.Key, next *page.Key, i id.ID) error {
+func (r *restorer) Gap(first page.Key, next *page.Key, l walk.Loss) error {
 	if f := r.huge; f != nil {
 		r.env.Warn("%s: a part of it is lost; it is not restored", rec.Quote(f.first.Path))
 		r.huge = nil
@@ -341,7 +341,7 @@ func (r *restorer) Gap(first page.Key, next *page.Key, i id.ID) error {
 		}
 	}
 	r.spare()
-	return r.base.Gap(first, next, i)
+	return r.base.Gap(first, next, l)
 }
 
 func (r *restorer) Orphan(e *rec.Entry) error {

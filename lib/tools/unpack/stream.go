@@ -35,7 +35,7 @@ func contents(env *tool.Env, o options, src source, b base) error {
 	}
 	s := &streamer{base: b, out: rec.NewWriter(stdout)}
 	err = walk.InOrder(s, wholeFiles, func(sink walk.Sink) error {
-		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Bad: b.bad, Choose: b.choose.chooser()}, sink)
+		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser()}, sink)
 	})
 	if err == nil {
 		err = s.finish()
@@ -199,26 +199,26 @@ func (s *streamer) Done(e *rec.Entry) error {
 
 // Lost keeps the name of a file that has lost its content: without it, the file
 // would look deleted.
-func (s *streamer) Lost(e *rec.Entry, i id.ID, begun bool) error {
+func (s *streamer) Lost(e *rec.Entry, l walk.Loss, begun bool) error {
 	if begun {
-		return cutShort(e, i)
+		return cutShort(e, l)
 	}
 	if err := s.head(e.Path); err != nil {
 		return err
 	}
-	text := fmt.Sprintf("%s: data blob %s %s: the content is left out", rec.Quote(e.Path), i.Short(), s.because(i))
+	text := fmt.Sprintf("%s: data blob %s %s: the content is left out", rec.Quote(e.Path), l.ID.Short(), l)
 	s.env.Warn("%s", text)
 	s.end.Warn(text)
 	s.entry = *e
 	s.entry.Extents, s.entry.More, s.entry.Inconsistent = nil, false, false
-	s.entry.Err = fmt.Sprintf("lost: data blob %s was missing", i.Short())
+	s.entry.Err = fmt.Sprintf("lost: data blob %s %s", l.ID.Short(), l)
 	return s.write()
 }
 
 // Gap counts what base says.
-func (s *streamer) Gap(first page.Key, next *page.Key, i id.ID) error {
-	s.end.Warn(fmt.Sprintf("page %s was missing, from %s on", i.Short(), first))
-	return s.base.Gap(first, next, i)
+func (s *streamer) Gap(first page.Key, next *page.Key, l walk.Loss) error {
+	s.end.Warn(fmt.Sprintf("page %s %s, from %s on", l.ID.Short(), l, first))
+	return s.base.Gap(first, next, l)
 }
 
 // finish writes the last cut, the names and the end.

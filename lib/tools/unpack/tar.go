@@ -21,7 +21,7 @@ func toTar(env *tool.Env, o options, src source, b base) error {
 	// The archive begins when the snapshot, which names the owners, has come.
 	t.begin = func(s *snap.Snapshot) { t.out = tarball.NewWriter(stdout, s.Users, s.Groups) }
 	err = walk.InOrder(t, wholeFiles, func(sink walk.Sink) error {
-		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Bad: b.bad, Choose: b.choose.chooser()}, sink)
+		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser()}, sink)
 	})
 	switch {
 	case t.out == nil:
@@ -95,10 +95,10 @@ func (t *tarrer) Done(e *rec.Entry) error {
 	return err
 }
 
-func (t *tarrer) Lost(e *rec.Entry, i id.ID, begun bool) error {
+func (t *tarrer) Lost(e *rec.Entry, l walk.Loss, begun bool) error {
 	if begun {
-		return cutShort(e, i)
+		return cutShort(e, l)
 	}
-	t.env.Warn("%s: left out: data blob %s %s", rec.Quote(e.Path), i.Short(), t.because(i))
+	t.env.Warn("%s: left out: data blob %s %s", rec.Quote(e.Path), l.ID.Short(), l)
 	return nil
 }

@@ -282,7 +282,7 @@ func Run(env *tool.Env) (err error) {
 	if !o.mode.places && in != nil {
 		env.Confine(confine.Limits{ReadAll: true, Write: []string{os.TempDir()}})
 	}
-	err = o.mode.run(env, o, src, base{env: env, told: !o.want.IsZero(), revoked: revoked, choose: choose, losses: &losses{}})
+	err = o.mode.run(env, o, src, base{env: env, told: !o.want.IsZero(), revoked: revoked, choose: choose})
 	if err == nil {
 		choose.end()
 	}
@@ -328,7 +328,6 @@ type base struct {
 	snap    *snap.Snapshot
 
 	choose *chooser
-	*losses
 }
 
 func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
@@ -351,25 +350,17 @@ func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
 	return nil
 }
 
-func (b *base) Gap(first page.Key, next *page.Key, i id.ID) error {
-	if b.partEnd(first, i) {
+func (b *base) Gap(first page.Key, next *page.Key, l walk.Loss) error {
+	if errors.Is(l.Why, walk.ErrPartial) {
+		b.env.Notice("the checkpoint ends at %s: what comes behind it is not in it", rec.Quote(first.Path))
 		return nil
 	}
 	to := "the end"
 	if next != nil {
 		to = "before " + next.String()
 	}
-	b.env.Warn("page %s %s; everything from %s to %s is lost", i.Short(), b.because(i), first, to)
+	b.env.Warn("page %s %s; everything from %s to %s is lost", l.ID.Short(), l, first, to)
 	return nil
-}
-
-// partEnd says where a checkpoint ends, if that is what the gap i is.
-func (b *base) partEnd(first page.Key, i id.ID) bool {
-	if !b.snap.Partial || i != b.id {
-		return false
-	}
-	b.env.Notice("the checkpoint ends at %s: what comes behind it is not in it", rec.Quote(first.Path))
-	return true
 }
 
 // flawed names an entry that was not stored as it was.

@@ -23,6 +23,12 @@ var (
 )
 
 func TestMain(m *testing.M) {
+	if blobs := os.Getenv("PV_TEST_SERVE"); blobs != "" { // what --from runs
+		if err := serve(blobs); err != nil {
+			panic(err)
+		}
+		return
+	}
 	var err error
 	if keyDir, err = os.MkdirTemp("", "unpack"); err != nil {
 		panic(err)

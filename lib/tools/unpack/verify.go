@@ -1,12 +1,12 @@
 package unpack
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"sync"
 	"time"
 
-	"preserve/lib/id"
 	"preserve/lib/page"
 	"preserve/lib/tool"
 	"preserve/lib/walk"
@@ -32,7 +32,7 @@ func (v *verifying) check(m *mode) error {
 // not open is named, and the rest is checked all the same.
 func verify(env *tool.Env, o options, src source, b base) error {
 	v := &verifier{base: b, print: o.verify.badIDs}
-	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser(), Bad: v.bad}, v)
+	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser()}, v)
 	if err != nil || v.wrong {
 		return err
 	}
@@ -67,28 +67,23 @@ type verifier struct {
 	wrong bool // something that was stored is not there
 }
 
-// tell prints the id of a blob that cannot be had, and says why that is.
-func (v *verifier) tell(i id.ID) (why string, err error) {
+// tell prints the id of a blob that cannot be had.
+func (v *verifier) tell(l walk.Loss) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.wrong = true
-	if v.print {
-		_, err = fmt.Fprintln(v.env.Stdout, i)
-	}
-	return v.because(i), err
-}
-
-func (v *verifier) Gap(first page.Key, next *page.Key, i id.ID) error {
-	if v.partEnd(first, i) {
+	if !v.print {
 		return nil
 	}
-	why, err := v.tell(i)
-	to := "the end"
-	if next != nil {
-		to = "before " + next.String()
-	}
-	v.env.Warn("page %s %s; everything from %s to %s is lost", i.Short(), why, first, to)
+	_, err := fmt.Fprintln(v.env.Stdout, l.ID)
 	return err
+}
+
+func (v *verifier) Gap(first page.Key, next *page.Key, l walk.Loss) error {
+	if err := v.base.Gap(first, next, l); err != nil || errors.Is(l.Why, walk.ErrPartial) {
+		return err
+	}
+	return v.tell(l)
 }
 
 func (v *verifier) Page(p *walk.Page) error {
@@ -105,8 +100,7 @@ func (v *verifier) Page(p *walk.Page) error {
 
 func (v *verifier) Data(*walk.Page, int, []byte) error { return nil }
 
-func (v *verifier) Missing(p *walk.Page, ref int, i id.ID) error {
-	why, err := v.tell(i)
-	v.env.Warn("data blob %s %s; it belongs to %s", i.Short(), why, lostFiles(p, ref))
-	return err
+func (v *verifier) Missing(p *walk.Page, ref int, l walk.Loss) error {
+	v.env.Warn("data blob %s %s; it belongs to %s", l.ID.Short(), l, lostFiles(p, ref))
+	return v.tell(l)
 }
