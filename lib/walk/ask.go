@@ -177,7 +177,7 @@ func (a *asker) read() error {
 		return err
 	}
 	if head.Order != rec.Asked {
-		return fmt.Errorf("%w: this is a sealed stream in order %q, and answers have order %q: the output of pv-get REPO --blobs -", ErrOrder, head.Order, rec.Asked)
+		return &OrderError{head.Order, fmt.Sprintf("answers have order %q: the output of pv-get REPO --blobs -", rec.Asked)}
 	}
 	for idle := 0; a.due(); {
 		v, err := in.Next()

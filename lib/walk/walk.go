@@ -36,6 +36,15 @@ var (
 	ErrOrder      = errors.New("blobs in another order")
 )
 
+// An OrderError is a sealed stream in another order than is read here. It is ErrOrder.
+type OrderError struct{ Order, needs string }
+
+func (e *OrderError) Error() string {
+	return fmt.Sprintf("%v: this is a sealed stream in order %q, and %s", ErrOrder, e.Order, e.needs)
+}
+
+func (e *OrderError) Unwrap() error { return ErrOrder }
+
 // A Use is a place in a file where data of a blob belongs.
 type Use struct {
 	Entry    int // index into the page's Entries
@@ -161,7 +170,7 @@ func Run(in *rec.Reader, open *box.Opener, o Options, sink Sink) error {
 		return err
 	}
 	if head.Order != rec.Down {
-		return fmt.Errorf("%w: this is a sealed stream in order %q, and reading needs order %q: the output of pv-get REPO ID; of one that was kept, pv-put TMP <FILE prints the ID, and pv-get TMP ID puts it in order", ErrOrder, head.Order, rec.Down)
+		return &OrderError{head.Order, fmt.Sprintf("reading needs order %q: the output of pv-get REPO ID", rec.Down)}
 	}
 	if head.Meta && !o.MetaOnly {
 		return fmt.Errorf("%w: it was asked for without file contents (pv-get --meta)", ErrIncomplete)

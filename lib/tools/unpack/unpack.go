@@ -315,6 +315,10 @@ func explain(err error) error {
 	if errors.Is(err, walk.ErrPartial) {
 		return &tool.Hint{Err: err, Text: "--partial takes it as far as it goes"}
 	}
+	var order *walk.OrderError
+	if errors.As(err, &order) && order.Order == rec.Up {
+		return &tool.Hint{Err: err, Text: `pv-seal writes this order. To read a stream kept in FILE, store it in a new directory TMP: pv-get TMP "$(pv-put TMP <FILE)" | pv-unpack …`}
+	}
 	return err
 }
 
