@@ -125,33 +125,16 @@ begin() {
 	exec 3>&2
 }
 
-# target N: turn to the Nth of $repos: $repo is its name, $host, $port and $path what
-# that is made of.
+# target N: turn to the Nth of $repos: $repo is its name, $path how the tools take it.
 target() {
 	at=$1
 	eval "set -- $repos"
 	shift "$((at - 1))"
-	repo=$1 host='' port='' path=$1
+	repo=$1 path=$1
 	case $repo in
 	'') bad 'a repository is needed: -r REPO or PV_REPO' ;;
-	ssh://*) remote "${repo#ssh://}" ;;
-	*://*) bad "repository $repo: a directory or ssh://[user@]host[:port]/path is meant" ;;
 	-*) path=./$repo ;;
-	[!/.]*:*) [ -d "$repo" ] || bad "repository $repo: for another machine say ssh://host/path, for a directory of that name ./$repo" ;;
 	esac
-}
-
-# remote [USER@]HOST[:PORT]/PATH: split it. PATH is absolute.
-remote() {
-	case $1 in */?*) ;; *) bad "repository $repo: the path is missing: ssh://[user@]host[:port]/path" ;; esac
-	host=${1%%/*} path=/${1#*/}
-	case $host in
-	*]) ;; # an IPv6 address: [::1]
-	*:*) port=${host##*:} host=${host%:*} ;;
-	esac
-	host=$(printf %s "$host" | tr -d '[]')
-	case $host in '' | -* | *@ | *@-* | *[!A-Za-z0-9@._:%-]*) bad "repository $repo: \"$host\" is no host" ;; esac
-	case $port in *[!0-9]*) bad "repository $repo: \"$port\" is no port" ;; esac
 }
 
 # stage NAME COMMAND…: run a command of a pipeline. Its stderr is this script's,
@@ -164,23 +147,12 @@ stage() {
 	return "$status"
 }
 
-# there TOOL ARGUMENT…: the command that runs pv-put or pv-get where the repository is,
-# quoted.
-there() {
+# store TOOL ARGUMENT…: run pv-put or pv-get as a stage. If the repository is on another
+# machine, the tool runs itself there, and what that machine says is printed escaped.
+store() {
 	tool=$1
 	shift
-	if [ -z "$host" ]; then
-		quote "$tool" ${talk:+"$talk"} "$path" "$@"
-		return
-	fi
-	# PV_SSH is a command with options: it is meant to be split.
-	# shellcheck disable=SC2086
-	quote ${PV_SSH:-ssh} ${port:+-p "$port"} "$host" "$(quote "$tool" ${talk:+"$talk"} "$path" "$@")"
-}
-
-# store TOOL ARGUMENT…: run pv-put or pv-get as a stage, where the repository is.
-store() {
-	eval "stage \"\$1\" $(there "$@")"
+	stage "$tool" "$tool" ${talk:+"$talk"} "$path" "$@"
 }
 
 # run PIPELINE ARGUMENT…: run a function that is a pipeline. What the shell itself
@@ -217,107 +189,6 @@ verdict() {
 	done
 	[ -z "$usage" ] || return 2
 	return 1
-}
-
-# ids: the lines that are nothing but an id. A login script over there may print more, and
-# a file may be damaged: grep must not take either for binary.
-ids() {
-	LC_ALL=C tr -c '0-9a-f\n' '?' | { grep -x '[0-9a-f]\{64\}' || [ $? -eq 1 ]; }
-}
-
-# ask FILE ARGUMENT…: what pv-get answers about the repository, in FILE. Returns its
-# status: 0 or 3; 1, and what it said is in $work/said; 255 if nobody answered.
-ask() {
-	answer=$1
-	shift
-	rm -f "$work"/pv-*
-	run store pv-get "$@" >"$answer" 3>"$work/said"
-	status=0
-	verdict pv-get 2>>"$work/said" || status=$?
-	case $(cat "$work/pv-get.status" 2>/dev/null) in 255 | '') status=255 ;; esac
-	rm -f "$work"/pv-*
-	return "$status"
-}
-
-# refused: whether what was said is that pv-serve, over there, does not allow this.
-refused() {
-	grep -q '^pv-serve: ' "$work/said"
-}
-
-# absent: whether what was said is that there is no repository.
-absent() {
-	grep -q '^pv-get: .* is not a Preserve repository' "$work/said"
-}
-
-# learn N…: the ids of all blobs that every one of these targets has, in the file
-# $known, which is empty if one of them does not say.
-learn() {
-	known=''
-	for one; do
-		target "$one"
-		status=1
-		if [ -n "$host" ] || [ -e "$path/config" ]; then
-			status=0
-			ask "$work/answer" --ids || status=$?
-		fi
-		case $status in
-		0 | 3) ;;
-		*)
-			known=''
-			return
-			;;
-		esac
-		ids <"$work/answer" >"$work/ids"
-		if [ -z "$known" ]; then
-			known=$work/known
-			mv -f "$work/ids" "$known"
-		else
-			comm -12 "$known" "$work/ids" >"$work/both"
-			mv -f "$work/both" "$known"
-		fi
-	done
-}
-
-# copy FROM TO ID SINCE KNOWN: copy a snapshot from one target to another, but for what
-# the snapshots in SINCE hold, and the ids in the file KNOWN; both may be empty. What
-# pv-put prints goes to $work/report. What pv-get said is in $work/said, for refused.
-copy() {
-	rm -f "$work"/pv-*
-	run copying "$@" >"$work/report"
-	status=0
-	verdict pv-get pv-put || status=$?
-	refused || cat "$work/said" >&2
-	return "$status"
-}
-
-copying() {
-	{
-		target "$1"
-		# shellcheck disable=SC2086 # as many words as there are
-		store pv-get --copy "$3" ${4:+--since "$4"} ${5:+--known -} <"${5:-/dev/null}" 3>"$work/said"
-	} | {
-		target "$2"
-		store pv-put
-	}
-}
-
-# resolve SNAPSHOT: the full id of a snapshot in $id.
-resolve() {
-	[ -n "$1" ] || bad 'the snapshot is empty: an id, the beginning of one, a label or latest is meant'
-	id=$(printf %s "$1" | tr A-F a-f)
-	case $id in *[!0-9a-f]*) ;; *) [ ${#id} -ne 64 ] || return 0 ;; esac
-	run pick "$1" >"$work/id"
-	status=0
-	verdict pv-get pv-unpack || status=$?
-	id=$(cat "$work/id")
-	# 3: the list is not whole, but the snapshot was found in it.
-	[ "$status" -eq 3 ] || [ "$status" -eq 0 ] || exit "$status"
-	rm -f "$work"/pv-*
-}
-
-pick() {
-	store pv-get --snapshots |
-		eval "stage pv-unpack pv-unpack ${talk:+"$talk"} -k \"\$key\" $trust --snapshots --pick \"\$1\""
 }
 
 # finish: remove the folder.

@@ -25,10 +25,9 @@ package pattern
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"preserve/lib/visible"
 )
 
 // Limits, checked before memory is taken.
@@ -82,12 +81,10 @@ func (r *Rule) String() string { return r.From + " " + quote(r.Text) }
 // quote puts a pattern between quotes as it is, if it can be printed: a "\" twice
 // would be another pattern.
 func quote(text string) string {
-	for _, c := range text {
-		if !unicode.IsPrint(c) || c == utf8.RuneError {
-			return strconv.Quote(text)
-		}
+	if visible.Text(text) == text {
+		return `"` + text + `"`
 	}
-	return `"` + text + `"`
+	return visible.Quote(text)
 }
 
 // A List is patterns in order. The zero value is an empty list. Match may be

@@ -3,10 +3,9 @@ package rec
 import (
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 
+	"preserve/lib/visible"
 	"preserve/lib/wire"
 )
 
@@ -147,17 +146,6 @@ func (e *Entry) canonical(seen uint64) error {
 	return nil
 }
 
-// Quote makes a path fit for a message: in quotes if it holds anything but
-// printable text, such as what shows nothing or turns the direction of writing.
-func Quote(p string) string {
-	plain := p != ""
-	for _, r := range p {
-		if !strconv.IsPrint(r) || r == utf8.RuneError || r == '"' || r == '\\' {
-			plain = false
-		}
-	}
-	if plain {
-		return p
-	}
-	return fmt.Sprintf("%q", p)
-}
+// Quote makes a path fit for a message: in quotes if anything in it does not show as it is
+// (package visible).
+func Quote(p string) string { return visible.Quote(p) }

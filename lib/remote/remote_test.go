@@ -1,7 +1,6 @@
 package remote
 
 import (
-	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -85,26 +84,5 @@ func TestCommand(t *testing.T) {
 	a, _ = Parse("ssh://host/r")
 	if got := a.Command("pv-get", ""); got[0] != "ssh" || got[len(got)-2] != "host" || !strings.Contains(strings.Join(got, " "), "ConnectTimeout") {
 		t.Errorf("%q", got)
-	}
-}
-
-// TestMasked: however it is cut, another's output comes line by line, with what could
-// steer a terminal escaped.
-func TestMasked(t *testing.T) {
-	text := "one\r\nred \x1b[31m\n\n" + strings.Repeat("x", maxLine+10) + "\nlast"
-	for _, cut := range []int{1, 3, 100, len(text)} {
-		var out bytes.Buffer
-		m := &masked{out: &out}
-		for part := range slices.Chunk([]byte(text), cut) {
-			if n, err := m.Write(part); n != len(part) || err != nil {
-				t.Fatal(n, err)
-			}
-		}
-		m.flush()
-		lines := strings.Split(out.String(), "\n")
-		if strings.ContainsAny(out.String(), "\x1b\r") || len(lines) != 7 || lines[0] != "one" || !strings.HasPrefix(lines[1], "red ") ||
-			lines[2] != "" || len(lines[3])+len(lines[4]) != maxLine+10 || lines[5] != "last" || lines[6] != "" {
-			t.Errorf("in parts of %d: %d lines, %.40q", cut, len(lines), lines)
-		}
 	}
 }

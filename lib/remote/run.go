@@ -1,13 +1,9 @@
 package remote
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os/exec"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
 
@@ -47,11 +43,20 @@ func (a Address) Run(env *tool.Env, name string, words ...string) error {
 	return tool.ErrTold
 }
 
+// Answer is Run of a question whose answer is lines of text: they are printed escaped.
+func (a Address) Answer(env *tool.Env, name string, words ...string) error {
+	out := env.Stdout
+	lines := &tool.Lines{Out: out, Strict: true}
+	env.Stdout = lines
+	defer func() { lines.Flush(); env.Stdout = out }()
+	return a.Run(env, name, words...)
+}
+
 // Wait starts a command, prints what it writes on stderr as this run's messages are
 // printed, line by line and escaped, and waits for it. A signal that ends this run ends it.
 func Wait(env *tool.Env, cmd *exec.Cmd) error {
-	lines := &masked{out: env.Stderr}
-	defer lines.flush()
+	lines := &tool.Lines{Out: env.Stderr}
+	defer lines.Flush()
 	cmd.Stderr, cmd.WaitDelay = lines, grace
 	if err := cmd.Start(); err != nil {
 		return err
@@ -62,47 +67,4 @@ func Wait(env *tool.Env, cmd *exec.Cmd) error {
 		return nil // it has ended well; what it started still holds its stderr
 	}
 	return err
-}
-
-// maxLine bounds a line of another's messages.
-const maxLine = 4096
-
-// masked passes lines on, escaped.
-type masked struct {
-	mu  sync.Mutex
-	out io.Writer
-	buf []byte
-}
-
-func (m *masked) Write(p []byte) (int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.buf = append(m.buf, p...)
-	for {
-		at := bytes.IndexByte(m.buf, '\n')
-		if at < 0 && len(m.buf) < maxLine {
-			return len(p), nil
-		}
-		if at < 0 || at > maxLine {
-			m.print(m.buf[:maxLine])
-			m.buf = m.buf[maxLine:]
-			continue
-		}
-		m.print(m.buf[:at])
-		m.buf = m.buf[at+1:]
-	}
-}
-
-func (m *masked) flush() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if len(m.buf) > 0 {
-		m.print(m.buf)
-		m.buf = nil
-	}
-}
-
-// print writes one line; nobody may be listening.
-func (m *masked) print(line []byte) {
-	_, _ = io.WriteString(m.out, tool.Mask(strings.TrimSuffix(string(line), "\r"))+"\n")
 }

@@ -26,11 +26,11 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unicode"
 
 	"golang.org/x/sys/unix"
 
 	"preserve/lib/confine"
+	"preserve/lib/visible"
 )
 
 // Version of the programs, for -version.
@@ -277,7 +277,7 @@ func isPipe(f *os.File) bool {
 	return err == nil && st.Mode()&(os.ModeNamedPipe|os.ModeSocket) != 0
 }
 
-// Say prints one line on stderr in one write, control characters masked.
+// Say prints one line on stderr in one write, masked.
 func (e *Env) Say(format string, args ...any) {
 	line := e.Name + ": " + Mask(fmt.Sprintf(format, args...)) + "\n"
 	e.mu.Lock()
@@ -303,16 +303,8 @@ func (e *Env) SetWarned() { e.mu.Lock(); e.warned = true; e.mu.Unlock() }
 // Notice says something that is normal; -q silences it.
 func (e *Env) Notice(format string, args ...any) { e.Log.Info(fmt.Sprintf(format, args...)) }
 
-// Mask replaces control characters and invalid UTF-8, which could play tricks
-// on a terminal.
-func Mask(s string) string {
-	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == unicode.ReplacementChar || unicode.Is(unicode.Bidi_Control, r) {
-			return '?'
-		}
-		return r
-	}, strings.ToValidUTF8(s, "?"))
-}
+// Mask escapes what does not show, or could play tricks on a terminal (package visible).
+func Mask(s string) string { return visible.Text(s) }
 
 // OnExit registers fn to be run when the command ends, by itself or by a
 // signal, and returns a function that takes it back.

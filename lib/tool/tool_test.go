@@ -36,7 +36,7 @@ func TestStatus(t *testing.T) {
 		{fmt.Errorf("a: %w", told{errors.New("x")}), 1, ""},
 		{fmt.Errorf("write: %w", syscall.EPIPE), 1, ""},
 		{Usagef("no key"), 2, "pv-x: no key (see pv-x -h)\n"},
-		{errors.New("a\x1b[2Jb\nc"), 1, "pv-x: a?[2Jb?c\n"},
+		{errors.New("a\x1b[2Jb\nc"), 1, "pv-x: a\\x1b[2Jb\\nc\n"},
 		{fmt.Errorf("open: %w", &Hint{errors.New("gone"), "mount it"}), 1, "pv-x: open: gone\npv-x: hint: mount it\n"},
 	} {
 		e, _, stderr := env()

@@ -12,6 +12,7 @@ import (
 // words stand as pv-serve over there knows them.
 func (a *asked) there(env *tool.Env, at remote.Address) error {
 	var words []string
+	run := at.Run
 	switch {
 	case a.copy != "":
 		words = []string{"--copy", a.copy}
@@ -52,5 +53,13 @@ func (a *asked) there(env *tool.Env, at remote.Address) error {
 			words = append(words, "--meta")
 		}
 	}
-	return at.Run(env, "pv-get", words...)
+	switch file, is := env.Stdout.(*os.File); {
+	case a.has != "", a.ids, a.keys, a.about, a.key != "" && is && tool.IsTerminal(file):
+		run = at.Answer // nothing of another machine's comes to a terminal as it is
+	case a.key == "":
+		if _, err := env.Records(); err != nil {
+			return err
+		}
+	}
+	return run(env, "pv-get", words...)
 }

@@ -8,9 +8,10 @@ import (
 	"math"
 	"strconv"
 	"strings"
-	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
+	"preserve/lib/visible"
 	"preserve/lib/wire"
 )
 
@@ -242,7 +243,7 @@ func (p *printer) text(s []byte) {
 		if r >= utf8.RuneSelf {
 			r, size = utf8.DecodeRune(s[i:])
 		}
-		if r >= 0x20 && r < 0x7f && r != '"' && r != '\\' || r > 0x9f && !unicode.Is(unicode.Bidi_Control, r) && r != 0x2028 && r != 0x2029 {
+		if visible.Rune(r) && r != '"' && r != '\\' {
 			i += size
 			continue
 		}
@@ -254,9 +255,10 @@ func (p *printer) text(s []byte) {
 			_, _ = p.out.WriteString(`\n`)
 		case '\t':
 			_, _ = p.out.WriteString(`\t`)
-		default: // all of these are below 0x10000
-			const hex = "0123456789abcdef"
-			_, _ = p.out.Write([]byte{'\\', 'u', hex[r>>12], hex[r>>8&15], hex[r>>4&15], hex[r&15]})
+		default:
+			for _, u := range utf16.AppendRune(nil, r) {
+				_, _ = fmt.Fprintf(p.out, `\u%04x`, u)
+			}
 		}
 		i += size
 		from = i

@@ -80,7 +80,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	if at.Remote() {
-		return at.Run(env, "pv-put", there(*label, *quota, *keyName, *stall, *existing)...)
+		return at.Answer(env, "pv-put", there(*label, *quota, *keyName, *stall, *existing)...)
 	}
 	if *keyName != "" {
 		return putKey(env, *keyName, at.Path)

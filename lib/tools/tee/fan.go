@@ -78,12 +78,12 @@ type lines struct {
 	err error
 }
 
-// print writes a line of command n. Nobody may be listening: what the commands do
+// print writes a line of command n, masked. Nobody may be listening: what the commands do
 // counts all the same, and the error is told in the end.
 func (l *lines) print(n int, text string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, err := fmt.Fprintf(l.w, "%d %s\n", n, text); l.err == nil {
+	if _, err := fmt.Fprintf(l.w, "%d %s\n", n, tool.Mask(text)); l.err == nil {
 		l.err = err
 	}
 }

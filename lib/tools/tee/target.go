@@ -36,6 +36,7 @@ type target struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
 	stdout *os.File
+	errs   *tool.Lines
 	said   chan struct{} // closed when its stdout has ended
 
 	mu     sync.Mutex
@@ -55,7 +56,8 @@ type target struct {
 func start(env *tool.Env, out *lines, n int, text string, stall time.Duration) (*target, error) {
 	t := &target{env: env, out: out, n: n, text: text, stall: stall, said: make(chan struct{}), cmd: exec.Command("sh", "-c", text)}
 	t.change = sync.NewCond(&t.mu)
-	t.cmd.Stderr = env.Stderr
+	t.errs = &tool.Lines{Out: env.Stderr} // it may come from another machine
+	t.cmd.Stderr = t.errs
 	t.cmd.WaitDelay = grace
 	// A group of its own, so that what sh has started ends with it.
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -205,6 +207,7 @@ func (t *target) wait() int {
 		t.mu.Unlock()
 	})
 	err := t.cmd.Wait()
+	t.errs.Flush()
 	t.ended.Store(true)
 	timer.Stop()
 	// What it said is in the pipe. Who still holds that is not waited for.

@@ -60,6 +60,10 @@ type driven struct {
 // linger is how long a command may take to end once it has nothing more to say.
 const linger = 5 * time.Second
 
+// grace is how long what the command has left behind may hold its stderr: an ssh that keeps
+// a connection open for others does so for good.
+const grace = 2 * time.Second
+
 func (d driven) walk(o walk.Options, s walk.Sink) error {
 	o.Unshare = d.from.unshare
 	if d.from.follow {
@@ -89,6 +93,7 @@ func (d driven) walk(o walk.Options, s walk.Sink) error {
 type command struct {
 	cmd            *exec.Cmd
 	wants, answers *os.File
+	said           *tool.Lines // its stderr: it may come from another machine
 }
 
 func (d driven) start() (*command, error) {
@@ -104,9 +109,9 @@ func (d driven) start() (*command, error) {
 	}
 	defer answersW.Close()
 	tool.Widen(answersR)
-	c := &command{exec.Command("sh", "-c", d.from.command), wantsW, answersR}
-	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = wantsR, answersW, d.env.Stderr
-	c.cmd.WaitDelay = linger
+	c := &command{exec.Command("sh", "-c", d.from.command), wantsW, answersR, &tool.Lines{Out: d.env.Stderr}}
+	c.cmd.Stdin, c.cmd.Stdout, c.cmd.Stderr = wantsR, answersW, c.said
+	c.cmd.WaitDelay = grace
 	if err := c.cmd.Start(); err != nil {
 		_, _ = wantsW.Close(), answersR.Close() // likewise
 		return nil, err
@@ -130,9 +135,10 @@ func (c *command) wait() string {
 	slow := time.AfterFunc(linger, c.stop)
 	dead := time.AfterFunc(2*linger, func() { _ = c.cmd.Process.Kill() }) // it may have ended
 	err := c.cmd.Wait()
+	c.said.Flush()
 	_, _ = slow.Stop(), dead.Stop()
 	c.hangUp()
-	if err != nil {
+	if err != nil && !errors.Is(err, exec.ErrWaitDelay) {
 		return err.Error()
 	}
 	return "exit status 0"

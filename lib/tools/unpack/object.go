@@ -1,12 +1,16 @@
 package unpack
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"strconv"
-	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"preserve/lib/rec"
+	"preserve/lib/visible"
 )
 
 // object appends an entry as a JSON object, in the keys and the order of
@@ -96,7 +100,7 @@ func jsonText(b []byte, s string) []byte {
 	b = append(b, '"')
 	from := 0
 	for i, r := range s {
-		if r >= 0x20 && r < 0x7f && r != '"' && r != '\\' || r > 0x9f && !unicode.Is(unicode.Bidi_Control, r) && r != 0x2028 && r != 0x2029 {
+		if visible.Rune(r) && r != '"' && r != '\\' {
 			continue
 		}
 		b = append(b, s[from:i]...)
@@ -108,10 +112,37 @@ func jsonText(b []byte, s string) []byte {
 			b = append(b, `\n`...)
 		case '\t':
 			b = append(b, `\t`...)
-		default: // all of these are below 0x10000
-			const hex = "0123456789abcdef"
-			b = append(b, '\\', 'u', hex[r>>12], hex[r>>8&15], hex[r>>4&15], hex[r&15])
+		default:
+			b = escaped(b, r)
 		}
 	}
 	return append(append(b, s[from:]...), '"')
+}
+
+// escaped appends a character as JSON's strings escape it.
+func escaped(b []byte, r rune) []byte {
+	for _, u := range utf16.AppendRune(nil, r) {
+		b = fmt.Appendf(b, `\u%04x`, u)
+	}
+	return b
+}
+
+// jsonLine returns a value as a line of JSON, in which all that does not show is escaped.
+// Strings in it that are not UTF-8 lose what is not: see text.
+func jsonLine(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	line := make([]byte, 0, b.Len())
+	for _, r := range b.String() { // only strings have anything but ASCII
+		if r == '\n' || visible.Rune(r) {
+			line = utf8.AppendRune(line, r)
+		} else {
+			line = escaped(line, r)
+		}
+	}
+	return line, nil
 }

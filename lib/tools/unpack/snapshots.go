@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -288,9 +287,8 @@ func writeJSON(out io.Writer, f found) {
 			line.Sources = append(line.Sources, text(p))
 		}
 	}
-	enc := json.NewEncoder(out)
-	enc.SetEscapeHTML(false)
-	_ = enc.Encode(line) // a bufio.Writer's error comes with Flush
+	b, _ := jsonLine(line) // of such a value there always is one
+	_, _ = out.Write(b)    // a bufio.Writer's error comes with Flush
 }
 
 // writeTable prints a line for each snapshot, for people.
