@@ -107,7 +107,7 @@ func (r *Repo) Snapshots() ([]id.ID, error) {
 	if err != nil {
 		return nil, err
 	}
-	gone, err := r.names("forgotten")
+	gone, err := r.Forgotten()
 	if err != nil {
 		return nil, err
 	}
@@ -118,6 +118,13 @@ func (r *Repo) Snapshots() ([]id.ID, error) {
 	ids = slices.DeleteFunc(ids, forgotten.Has)
 	slices.SortFunc(ids, func(a, b id.ID) int { return bytes.Compare(a[:], b[:]) })
 	return ids, nil
+}
+
+// Forgotten returns the ids of the snapshots that are marked as forgotten, sorted.
+func (r *Repo) Forgotten() ([]id.ID, error) {
+	ids, err := r.names("forgotten")
+	slices.SortFunc(ids, func(a, b id.ID) int { return bytes.Compare(a[:], b[:]) })
+	return ids, err
 }
 
 // where returns the directory of a snapshot or checkpoint. The error is

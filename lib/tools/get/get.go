@@ -390,5 +390,15 @@ func (o *output) snapshots(repo *store.Repo) error {
 			return err
 		}
 	}
+	// Marks explain why a snapshot that another one follows is not here.
+	gone, err := repo.Forgotten()
+	if err != nil {
+		return err
+	}
+	for _, i := range gone {
+		if err := o.w.Write(&rec.Missing{ID: i}); err != nil {
+			return err
+		}
+	}
 	return nil
 }

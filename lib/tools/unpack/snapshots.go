@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sort"
 	"strings"
 	"time"
 
@@ -18,21 +17,70 @@ import (
 	"preserve/lib/key"
 	"preserve/lib/rec"
 	"preserve/lib/snap"
+	"preserve/lib/spool"
 	"preserve/lib/tool"
 	"preserve/lib/walk"
 )
 
-// A found is a snapshot of a list: what the store says, and what the key opens.
+const (
+	// maxListed is how many snapshots a list may have.
+	maxListed = 1 << 20
+	// maxReasons bounds the different reasons why snapshots do not open that are kept.
+	maxReasons = 1000
+	// listedInMemory is how much of what is printed is kept in memory, and listedWhole how
+	// much is kept at all before sources and tags are cut short.
+	listedInMemory = 8 << 20
+	listedWhole    = 256 << 20
+)
+
+// A found is a snapshot of a list: what the store says, and of what the key opens as much as
+// is compared. Its size does not depend on what a snapshot says; the line that is printed of
+// it is in a spool.
 type found struct {
-	stored rec.Stored
-	snap   *snap.Snapshot // nil if the key does not open it
-	why    string         // then: why not
-	// revoked says by which file and line its writer is revoked; empty if it is not.
-	revoked string
+	id       id.ID
+	received rec.Time
+	why      string // why the key does not open it; one string for all that have this reason
+	opened   bool
+	partial  bool
+	labelled bool // it has the label that is looked for
+	gap      bool // it follows a snapshot that is not here
+
+	// If it is opened:
+	time    rec.Time
+	prev    id.ID
+	key     [32]byte // the writer's public key
+	writer  string   // 32 bytes at most
+	job     [16]byte // a hash of writer, host and label
+	revoked string   // by which file and line its writer is; empty if it is not
+
+	at     int64 // of its line in the spool
+	length int
+}
+
+// whole reports whether a label or "latest" may mean the snapshot.
+func (f *found) whole() bool { return f.opened && !f.partial }
+
+// A snapshotList is read from a stream of pv-get --snapshots. What grows with the number
+// of snapshots is a few hundred bytes for each; what they say is not kept.
+type snapshotList struct {
+	env     *tool.Env
+	open    *box.Opener // nil: nothing opens
+	revoked *key.Revoked
+	why     string // then: why not
+	label   string // that is looked for
+	line    func(l *snapshotList, f *found, as string, s *snap.Snapshot) []byte
+
+	list      []found
+	forgotten id.Set            // marked in the repository
+	foreign   map[id.ID]string  // sessions that the key does not open
+	reasons   map[string]string // each reason once
+	kept      *spool.Spool
+	unsigned  int // snapshots that are not what their writers signed, or do not open though the key is theirs
+	first     string
 }
 
 // snapshots prints a list of snapshots, or picks one of it.
-func snapshots(env *tool.Env, o options, in *rec.Reader) error {
+func snapshots(env *tool.Env, o options, in *rec.Reader) (err error) {
 	open, k, why, err := opener(env, o.key)
 	if err != nil {
 		return err
@@ -41,41 +89,39 @@ func snapshots(env *tool.Env, o options, in *rec.Reader) error {
 	if err != nil {
 		return err
 	}
-	list, err := readSnapshots(env, in, open, revoked, why)
-	if err != nil {
+	l := &snapshotList{env: env, open: open, revoked: revoked, why: why, label: o.pick, kept: spool.New(listedInMemory)}
+	defer func() { err = errors.Join(err, l.kept.Close()) }()
+	switch {
+	case o.pick != "" && o.list.long:
+		l.line = (*snapshotList).choice
+	case o.pick != "":
+	case o.list.long:
+		l.line = (*snapshotList).row
+	default:
+		l.line = (*snapshotList).object
+	}
+	if err := l.read(in); err != nil {
 		return explain(err)
 	}
-	sort.SliceStable(list, func(i, j int) bool {
-		a, b := list[i].stored, list[j].stored
-		if c := a.Received.Std().Compare(b.Received.Std()); c != 0 {
-			return c < 0
-		}
-		return a.ID.String() < b.ID.String()
-	})
+	l.chains()
+	if l.unsigned > 0 {
+		env.Notice("%s; the first: %s", plural(l.unsigned, "snapshot is not signed by a writer of this master key and counts for nothing", "snapshots are not signed by a writer of this master key and count for nothing"), l.first)
+	}
 	if o.pick != "" {
-		i, passed, err := pick(list, o.pick, why, o.trust.allow)
-		passedOver(env, passed, i)
-		if err != nil {
-			return err
-		}
-		if !o.list.long {
-			_, err = fmt.Fprintln(env.Stdout, i)
-			return err
-		}
-		return writePicked(env.Stdout, list, i, o.trust.allow)
+		return l.pickOne(o.pick, o.trust.allow, o.list.long)
 	}
-	out := bufio.NewWriter(env.Stdout)
-	if o.list.long {
-		if why != "" {
-			env.Notice("only ids and times of arrival can be shown: %s", why)
-		}
-		writeTable(out, list)
-	} else {
-		for _, f := range list {
-			writeJSON(out, f)
-		}
+	if o.list.long && why != "" {
+		env.Notice("only ids and times of arrival can be shown: %s", why)
 	}
-	return out.Flush()
+	l.tellGaps(func(*found) bool { return true })
+	return l.print(o.list.long)
+}
+
+func plural(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
 }
 
 // opener makes an Opener of the key file, if there is one that can read lists;
@@ -98,17 +144,17 @@ func opener(env *tool.Env, file string) (open *box.Opener, k *key.Key, why strin
 	return open, k, "", err
 }
 
-// readSnapshots reads a stream of pv-get --snapshots.
-func readSnapshots(env *tool.Env, in *rec.Reader, open *box.Opener, revoked *key.Revoked, why string) (list []found, err error) {
-	foreign := map[id.ID]string{} // sessions that the key does not open
+// read reads the stream, and puts the list in order of arrival.
+func (l *snapshotList) read(in *rec.Reader) error {
+	l.foreign, l.reasons = map[id.ID]string{}, map[string]string{}
 	var stored *rec.Stored
 	for {
 		v, err := in.Next()
 		if err == io.EOF {
-			return list, nil
+			break
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		switch v := v.(type) {
 		case *rec.Head:
@@ -117,135 +163,156 @@ func readSnapshots(env *tool.Env, in *rec.Reader, open *box.Opener, revoked *key
 			}
 		case *rec.Stored:
 			stored = v
+		case *rec.Missing: // in a list: the repository has a mark that it is forgotten
+			l.forgotten.Add(v.ID)
+			if l.forgotten.Len() > maxListed {
+				err = fmt.Errorf("more than %d marks of snapshots that are forgotten", maxListed)
+			}
 		case *rec.Session:
-			if open == nil {
-				break
-			}
-			sid, serr := open.AddSession(v.Data)
-			var wrong *box.WrongKeyError
-			if errors.As(serr, &wrong) {
-				foreign[sha256.Sum256(v.Data)] = wrong.Error()
-			} else if serr != nil {
-				env.Warn("session %s: %s", sid.Short(), serr)
-			}
+			err = l.session(v)
 		case *rec.Blob:
 			if stored == nil || stored.ID != v.ID || v.Kind != rec.KindSnapshot {
-				v.Free()
-				return nil, in.Wrap(fmt.Errorf("%w: blob %s in a list of snapshots", walk.ErrUnexpected, v.ID.Short()))
-			}
-			f := found{stored: *stored, why: why}
-			if reason, ok := foreign[v.SID]; ok {
-				f.why = reason
-			} else if open != nil {
-				if f.snap, err = walk.OpenSnapshot(open, v); err != nil {
-					env.Warn("%s: it is left out of the list", err)
-					err = nil
-					v.Free()
-					break
-				}
-				f.revoked, _ = revoked.Find(f.snap.WriterKey)
+				err = fmt.Errorf("%w: blob %s in a list of snapshots", walk.ErrUnexpected, v.ID.Short())
+			} else if len(l.list) == maxListed {
+				err = fmt.Errorf("more than %d snapshots in one list", maxListed)
+			} else {
+				err = l.take(stored, v)
 			}
 			v.Free()
-			list = append(list, f)
+			stored = nil
 		case *rec.End:
 			if v.Status == 3 {
-				env.SetWarned()
+				l.env.SetWarned()
 			}
 		}
 		if err != nil {
-			return nil, in.Wrap(err)
+			return in.Wrap(err)
 		}
 	}
+	slices.SortStableFunc(l.list, func(a, b found) int {
+		return cmp.Or(a.received.Std().Compare(b.received.Std()), slices.Compare(a.id[:], b.id[:]))
+	})
+	return nil
 }
 
-// pick returns the id of the snapshot that name means. A label and "latest" pass
-// over snapshots of revoked writers, if those are not allowed: passed are those
-// that would have been meant, the newest last.
-func pick(list []found, name, why string, allow bool) (i id.ID, passed []found, err error) {
-	var byLabel, byPrefix []id.ID
-	lower := strings.ToLower(name)
-	for _, f := range list {
-		readable := f.snap != nil && !f.snap.Partial
+// session takes a session. That one does not open is a matter of the snapshots under it.
+func (l *snapshotList) session(v *rec.Session) error {
+	if l.open == nil {
+		return nil
+	}
+	_, err := l.open.AddSession(v.Data)
+	var wrong *box.WrongKeyError
+	if errors.As(err, &wrong) {
+		l.foreign[sha256.Sum256(v.Data)] = l.reason(wrong.Error())
+	}
+	if len(l.foreign) > maxListed {
+		return fmt.Errorf("more than %d sessions of other keys", maxListed)
+	}
+	return nil
+}
+
+// reason returns one copy of a text, or if there are too many, another text.
+func (l *snapshotList) reason(text string) string {
+	if have, ok := l.reasons[text]; ok {
+		return have
+	}
+	if len(l.reasons) >= maxReasons {
+		return "the key does not open it"
+	}
+	text = strings.Clone(text)
+	l.reasons[text] = text
+	return text
+}
+
+// take takes a snapshot, which it does not keep.
+func (l *snapshotList) take(stored *rec.Stored, v *rec.Blob) error {
+	f := found{id: stored.ID, received: stored.Received, why: l.why}
+	var s *snap.Snapshot
+	if reason, ok := l.foreign[v.SID]; ok {
+		f.why = reason
+	} else if l.open != nil {
+		var err error
+		if s, err = walk.OpenSnapshot(l.open, v); err != nil {
+			f.why = l.reason(unsigned(err))
+			if l.unsigned++; l.unsigned == 1 {
+				l.first = err.Error()
+			}
+		}
+	}
+	if s != nil {
+		f.opened, f.partial, f.labelled = true, s.Partial, s.Label == l.label
+		f.time, f.prev, f.key, f.writer = s.Time, s.Prev, [32]byte(s.WriterKey), s.WriterName
+		f.job = jobOf(s)
+		f.revoked, _ = l.revoked.Find(s.WriterKey)
+	}
+	if l.line != nil {
+		b := l.line(l, &f, stored.As, s)
+		at, err := l.kept.Append(b)
+		if err != nil {
+			return fmt.Errorf("keep the list: %w", err)
+		}
+		f.at, f.length = at, len(b)
+	}
+	l.list = append(l.list, f)
+	return nil
+}
+
+// unsigned says in a few words, the same for many, why a snapshot is not believed.
+func unsigned(err error) string {
+	for _, e := range []error{box.ErrCert, box.ErrSignature, box.ErrSealed, box.ErrNoSession, box.ErrID, box.ErrPadding, box.ErrCodec, snap.ErrSnapshot} {
+		if errors.Is(err, e) {
+			return e.Error()
+		}
+	}
+	return "the key does not open it"
+}
+
+// jobOf hashes what makes snapshots those of one job: writer, host and label. No length is
+// beyond 1024, so that the texts cannot run into each other.
+func jobOf(s *snap.Snapshot) [16]byte {
+	h := sha256.New()
+	fmt.Fprintf(h, "%x %d %s %s", s.WriterKey, len(s.Host), s.Host, s.Label)
+	return [16]byte(h.Sum(nil))
+}
+
+// print prints the lines that were kept.
+func (l *snapshotList) print(long bool) error {
+	out := bufio.NewWriter(l.env.Stdout)
+	for i := range l.list {
+		f := &l.list[i]
+		b, err := l.lineOf(f)
+		if err != nil {
+			return err
+		}
+		_, _ = out.Write(b) // an error comes with Flush
 		switch {
-		case !readable || name != "latest" && f.snap.Label != name:
-		case f.revoked != "" && !allow:
-			passed = append(passed, f)
-		default:
-			byLabel, passed = append(byLabel, f.stored.ID), nil
+		case long && f.gap:
+			_, _ = fmt.Fprintf(out, "  (follows %s, which is not here)", f.prev.Short())
+		case !long && f.gap:
+			_, _ = out.WriteString(`,"prev_missing":true}`)
+		case !long:
+			_ = out.WriteByte('}')
 		}
-		if len(name) >= 4 && name != "latest" && strings.HasPrefix(f.stored.ID.String(), lower) {
-			byPrefix = append(byPrefix, f.stored.ID)
-		}
+		_ = out.WriteByte('\n')
 	}
-	switch {
-	case len(byLabel) > 0 && len(byPrefix) > 0:
-		return i, nil, fmt.Errorf("%q is both a label and the beginning of snapshot %s: give more of the id", name, byPrefix[0])
-	case len(byPrefix) > 1:
-		return i, nil, fmt.Errorf("%q is the beginning of %d snapshots: give more of the id", name, len(byPrefix))
-	case len(byPrefix) == 1:
-		return byPrefix[0], nil, nil
-	case len(byLabel) > 0:
-		return byLabel[len(byLabel)-1], passed, nil // the list is in order of arrival
-	}
-	return i, passed, none(list, fmt.Sprintf("%q", name), why)
+	return out.Flush()
 }
 
-// writePicked prints what was picked, and behind it what else might have been meant: the
-// newest snapshot of each other writer, host and label, and that of the picked one's own if
-// it is newer. In columns with tabs between: id, time, writer, host, label; "-" stands for
-// what there is not.
-func writePicked(out io.Writer, list []found, picked id.ID, allow bool) error {
-	type job struct{ key, host, label string }
-	jobOf := func(f found) job { return job{string(f.snap.WriterKey), f.snap.Host, f.snap.Label} }
-	line := func(f found) string {
-		return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\n", f.stored.ID, f.snap.Time.Std().Local().Format(time.DateTime),
-			tool.Mask(f.snap.WriterName), tool.Mask(cmp.Or(f.snap.Host, "-")), tool.Mask(cmp.Or(f.snap.Label, "-")))
+// lineOf returns the line that was kept of a snapshot.
+func (l *snapshotList) lineOf(f *found) ([]byte, error) {
+	b := make([]byte, f.length)
+	if _, err := l.kept.ReadAt(b, f.at); err != nil {
+		return nil, fmt.Errorf("read back the list: %w", err)
 	}
-	first, rest, seen := fmt.Sprintf("%s\t-\t-\t-\t-\n", picked), "", map[job]bool{}
-	for _, f := range slices.Backward(list) { // the newest first
-		switch {
-		case f.snap == nil || f.snap.Partial:
-		case f.stored.ID == picked:
-			first, seen[jobOf(f)] = line(f), true
-		case !seen[jobOf(f)] && (f.revoked == "" || allow):
-			seen[jobOf(f)] = true
-			rest += line(f)
-		}
-	}
-	_, err := io.WriteString(out, first+rest)
-	return err
+	return b, nil
 }
 
-// passedOver says which snapshots a label or "latest" would have meant, had their
-// writers not been revoked. What is picked is older than all of them.
-func passedOver(env *tool.Env, passed []found, picked id.ID) {
-	if len(passed) == 0 {
-		return
+// room is how many bytes of sources or tags a line may have.
+func (l *snapshotList) room() int {
+	if l.kept.Len() < listedWhole {
+		return snap.MaxPlain
 	}
-	f := passed[len(passed)-1]
-	what := "snapshot " + f.stored.ID.Short()
-	if n := len(passed); n > 1 {
-		what = fmt.Sprintf("%d snapshots, the newest", n) + " " + f.stored.ID.Short()
-	}
-	env.Say("passed over: %s of %s, received at %s: its writer %q, key %x, has been revoked (%s)",
-		what, stamp(f.snap.Time), stamp(f.stored.Received), f.snap.WriterName, f.snap.WriterKey, f.revoked)
-	if !picked.IsZero() {
-		env.Notice("taken instead: snapshot %s", picked.Short())
-	}
-}
-
-func none(list []found, name, why string) error {
-	err := fmt.Errorf("no snapshot is meant by %s among the %d in the repository", name, len(list))
-	if len(name) < 4+2 && strings.Trim(name, `"0123456789abcdefABCDEF`) == "" {
-		return &tool.Hint{Err: err, Text: "the beginning of an id takes 4 digits or more"}
-	}
-	if why != "" && len(list) > 0 {
-		return &tool.Hint{Err: err, Text: "labels and \"latest\" cannot be read: " + why}
-	}
-	if len(list) > 0 && list[len(list)-1].why != "" {
-		return &tool.Hint{Err: err, Text: list[len(list)-1].why}
-	}
-	return err
+	return 1 << 10
 }
 
 // text is bytes as JSON: a string if it is UTF-8, else {"b64": …}, as pv-json
@@ -257,7 +324,8 @@ func text(s string) any {
 	return map[string][]byte{"b64": []byte(s)}
 }
 
-func writeJSON(out io.Writer, f found) {
+// object returns a snapshot as a line of JSON, without its end.
+func (l *snapshotList) object(f *found, as string, s *snap.Snapshot) []byte {
 	line := struct {
 		ID       string   `json:"id"`
 		Received string   `json:"received"`
@@ -272,46 +340,69 @@ func writeJSON(out io.Writer, f found) {
 		Host     string   `json:"host,omitempty"`
 		User     string   `json:"user,omitempty"`
 		Sources  []any    `json:"sources,omitempty"`
+		NSources int      `json:"more_sources,omitempty"`
 		Tags     []string `json:"tags,omitempty"`
+		NTags    int      `json:"more_tags,omitempty"`
 		Entries  *uint64  `json:"entries,omitempty"`
 		Bytes    *uint64  `json:"bytes,omitempty"`
 		Warnings uint64   `json:"warnings,omitempty"`
-	}{ID: f.stored.ID.String(), Received: stamp(f.stored.Received), As: f.stored.As, Unread: f.why}
-	if s := f.snap; s != nil {
+		Prev     string   `json:"prev,omitempty"`
+	}{ID: f.id.String(), Received: stamp(f.received), As: as, Unread: f.why}
+	if s != nil {
 		line.Unread = ""
 		line.Key, line.Revoked = hex.EncodeToString(s.WriterKey), f.revoked != ""
 		line.Writer, line.Label, line.Time, line.Partial = s.WriterName, s.Label, stamp(s.Time), s.Partial
-		line.Host, line.User, line.Tags, line.Warnings = s.Host, s.User, s.Tags, s.Warnings
+		line.Host, line.User, line.Warnings = s.Host, s.User, s.Warnings
 		line.Entries, line.Bytes = &s.Entries, &s.Bytes
-		for _, p := range s.Sources() {
+		if !s.Prev.IsZero() {
+			line.Prev = s.Prev.String()
+		}
+		var sources []string
+		sources, line.NSources = some(s.Sources(), l.room())
+		for _, p := range sources {
 			line.Sources = append(line.Sources, text(p))
 		}
+		line.Tags, line.NTags = some(s.Tags, l.room())
 	}
 	b, _ := jsonLine(line) // of such a value there always is one
-	_, _ = out.Write(b)    // a bufio.Writer's error comes with Flush
+	return b[:len(b)-len("}\n")]
 }
 
-// writeTable prints a line for each snapshot, for people.
-func writeTable(out io.Writer, list []found) {
-	for _, f := range list {
-		when := f.stored.Received.Std().Local().Format(time.DateTime)
-		if s := f.snap; s != nil {
-			var sources []string
-			for _, p := range s.Sources() {
-				sources = append(sources, rec.Quote(p))
-			}
-			label := s.Label
-			if label == "" {
-				label = "-"
-			}
-			if f.revoked != "" {
-				label += "  (REVOKED writer " + s.WriterName + ")"
-			}
-			fmt.Fprintf(out, "%s  %s  %s  %s  %d entries  %s  %s\n", f.stored.ID.Short(), when, tool.Mask(s.Host), tool.Mask(label), s.Entries, size(s.Bytes), strings.Join(sources, " "))
-			continue
+// some returns the first texts that have no more than so many bytes together, and how
+// many more there are.
+func some(texts []string, room int) (first []string, more int) {
+	for n, s := range texts {
+		if room -= len(s); room < 0 {
+			return texts[:n], len(texts) - n
 		}
-		fmt.Fprintf(out, "%s  %s  (%s)\n", f.stored.ID.Short(), when, tool.Mask(f.why))
 	}
+	return texts, 0
+}
+
+// maxRow bounds the sources in a line for people.
+const maxRow = 4 << 10
+
+// row returns a line for people.
+func (l *snapshotList) row(f *found, _ string, s *snap.Snapshot) []byte {
+	when := f.received.Std().Local().Format(time.DateTime)
+	if s == nil {
+		return fmt.Appendf(nil, "%s  %s  (%s)", f.id.Short(), when, tool.Mask(f.why))
+	}
+	sources, more := some(s.Sources(), min(maxRow, l.room()))
+	for i, p := range sources {
+		sources[i] = rec.Quote(p)
+	}
+	if more > 0 {
+		sources = append(sources, fmt.Sprintf("and %d more", more))
+	}
+	label := cmp.Or(s.Label, "-")
+	if f.revoked != "" {
+		label += "  (REVOKED writer " + s.WriterName + ")"
+	}
+	if s.Partial {
+		label += "  (PARTIAL)"
+	}
+	return fmt.Appendf(nil, "%s  %s  %s  %s  %d entries  %s  %s", f.id.Short(), when, tool.Mask(s.Host), tool.Mask(label), s.Entries, size(s.Bytes), strings.Join(sources, " "))
 }
 
 // size writes a number of bytes in units of 1024, three digits.
