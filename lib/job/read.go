@@ -51,6 +51,9 @@ func Read(env *tool.Env, talk string, q Reading) (*Run, error) {
 		if err != nil {
 			return err
 		}
+		if q.Options, err = r.keepList(q.Options); err != nil {
+			return err
+		}
 		open = slices.Concat(open, []string{"--snapshot", id}, q.Options)
 		if q.Part {
 			r.Passes = []string{passPart}
@@ -70,6 +73,23 @@ func Read(env *tool.Env, talk string, q Reading) (*Run, error) {
 		}
 		return r.arguments("unpack", slices.Concat(open, []string{"--"}, q.Words)...)
 	})
+}
+
+// keepList puts a file in the place of a list that comes on stdin: stages run in the background, which
+// have none.
+func (r *Run) keepList(options []string) ([]string, error) {
+	const stdin = "--files-from=-"
+	at := slices.Index(options, stdin)
+	if at < 0 {
+		return options, nil
+	}
+	if slices.Contains(options[at+1:], stdin) {
+		return nil, tool.Usagef("--files-from: stdin can be read once")
+	}
+	name, err := r.slurp()
+	options = slices.Clone(options)
+	options[at] = "--files-from=" + name
+	return options, err
 }
 
 // once makes a run that is no job's.

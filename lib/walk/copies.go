@@ -311,3 +311,12 @@ func (d *drive) find(path string) (*rec.Entry, error) {
 	}
 	return n.entries[at], n.entries[at].Check()
 }
+
+// has reports whether a path is in the tree, as far as its pages can be had.
+func (d *drive) has(path string) (bool, error) {
+	e, err := d.find(path)
+	if errors.Is(err, ErrLost) || err != nil && unopened(err) {
+		return false, nil // the walk tells of it
+	}
+	return e != nil, err
+}

@@ -107,6 +107,11 @@ func (d *drive) run() error {
 	if err := d.first(); err != nil {
 		return err
 	}
+	if d.o.Look != nil {
+		if err := d.o.Look(d.has); err != nil {
+			return err
+		}
+	}
 	if err := d.tree(); err != nil {
 		return err
 	}

@@ -99,6 +99,10 @@ type Options struct {
 	// For Drive only. What these put in an entry's place has the entry's path, and
 	// passes Choose.
 
+	// Look, if not nil, is called after Sink.Snapshot and before anything is chosen. With has it
+	// finds out whether a path is in the snapshot; of one in a page that cannot be
+	// had the answer is no.
+	Look func(has func(path string) (bool, error)) error
 	// Unshare makes of each hard link a file of its own, with the content of its
 	// first name.
 	Unshare bool

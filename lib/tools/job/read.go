@@ -23,6 +23,8 @@ files. Options are those of pv-unpack; pv-unpack -h says more about them.
 
   --exclude PATTERN     leave out what it matches, and all below (may be repeated)
   --literal             PATTERNs are paths: just these, though they hold *, ? or [
+  --files-from LIST, --from0
+                        also the paths in LIST, a line each, or NUL-separated; - is stdin
   --strip-components N  take N names off the front of each path
   --numeric-ids         owners keep their numbers; else they get the ids that their
                         names have here
@@ -65,7 +67,7 @@ func beginRestore(env *tool.Env, a *arguments) (*job.Run, error) {
 }
 
 // restoring is the options of a restore.
-var restoring = []string{"exclude=", "literal", "strip-components=", "map-user=", "map-group=", "overwrite=", "numeric-ids", "dereference", "hard-dereference",
+var restoring = []string{"exclude=", "files-from=", "from0", "literal", "strip-components=", "map-user=", "map-group=", "overwrite=", "numeric-ids", "dereference", "hard-dereference",
 	"in-place", "delete", "delete-excluded", "keep-directory-symlink", "dry-run"}
 
 // read begins a run that reads, with the repository and key of the command line.
@@ -97,6 +99,8 @@ in .gitignore files.
   -k KEY    list, read or master key (or PV_KEY); with a write key the list of
             snapshots shows ids and times only
   --literal PATTERNs are paths: just these, though they hold *, ? or [
+  --files-from LIST, --from0
+            also the paths in LIST, a line each, or NUL-separated; - is stdin
   --exclude PATTERN
             leave out what it matches, and all below (may be repeated)
   --json    a line of JSON for each snapshot, or each file of SNAPSHOT
@@ -126,6 +130,8 @@ func beginList(env *tool.Env, a *arguments) (*job.Run, error) {
 		return nil, tool.Usagef("-0 needs a snapshot")
 	case a.given["exclude"] && len(words) == 0:
 		return nil, tool.Usagef("--exclude needs a snapshot")
+	case a.given["files-from"] && len(words) == 0:
+		return nil, tool.Usagef("--files-from needs a snapshot")
 	case nul:
 		how = "-0"
 	case json:
@@ -144,7 +150,7 @@ func beginList(env *tool.Env, a *arguments) (*job.Run, error) {
 }
 
 // listing is the options of a list.
-var listing = []string{"exclude=", "literal"}
+var listing = []string{"exclude=", "files-from=", "from0", "literal"}
 
 const verifyUsage = `usage: pv-verify [-r REPO] [-k KEY] [--bad-ids] [--revoked FILE] [--allow-revoked]
                  SNAPSHOT

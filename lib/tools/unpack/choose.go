@@ -1,8 +1,10 @@
 package unpack
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -19,6 +21,7 @@ import (
 type choice struct {
 	patterns  []string // the words behind DIR
 	literal   bool     // they are paths
+	lists     lists    // of further paths
 	exclude   []string
 	strip     int
 	numeric   bool
@@ -32,6 +35,14 @@ func (c *choice) flags(fs *flag.FlagSet) {
 	}
 	fs.Func("exclude", "", add(&c.exclude))
 	fs.BoolVar(&c.literal, "literal", false, "")
+	fs.Func("files-from", "", func(file string) error {
+		if file == "-" && slices.Contains(c.lists.files, "-") {
+			return errors.New("stdin can be read once")
+		}
+		c.lists.files = append(c.lists.files, file)
+		return nil
+	})
+	fs.BoolVar(&c.lists.nul, "from0", false, "")
 	fs.IntVar(&c.strip, "strip-components", 0, "")
 	fs.BoolVar(&c.numeric, "numeric-ids", false, "")
 	fs.Func("map-user", "", add(&c.mapUsers))
@@ -47,6 +58,10 @@ func (c *choice) check(m *mode) error {
 		return tool.Usagef("--literal says that PATTERNs are paths, and there is none")
 	case !m.picks && len(c.exclude) > 0:
 		return tool.Usagef("--exclude does not go with --%s", m.flag)
+	case !m.picks && len(c.lists.files) > 0:
+		return tool.Usagef("--files-from does not go with --%s", m.flag)
+	case c.lists.nul && len(c.lists.files) == 0:
+		return tool.Usagef("--from0 says how the paths of --files-from end, which is missing")
 	case !m.strips && c.strip != 0:
 		return tool.Usagef("--strip-components does not go with --%s", m.flag)
 	case c.strip < 0:
@@ -69,16 +84,13 @@ type chooser struct {
 	mode    *mode
 	strip   int
 	owners  *owners // nil: they stay as they are
-	chosen  pattern.List
+	wishes  []wish  // PATTERNs and listed paths
+	barred  []wish  // patterns of --exclude
+	roots   []rec.Root
+	chosen  *pick
 	exclude pattern.List
 	sparing sync.Mutex   // guards spares
 	spares  pattern.List // exclude once more: what it matches in a live tree is not deleted
-
-	// twins are rules for the paths that are spelled as a PATTERN is, and the PATTERN.
-	twins    map[*pattern.Rule]*pattern.Rule
-	first    map[*pattern.Rule]bool // PATTERNs of which no match was seen
-	alone    []pattern.List         // each of them by itself
-	everyone bool                   // some PATTERN can match anywhere
 
 	dirs    []level    // those above the entry at hand
 	left    string     // the directory that was excluded last
@@ -96,52 +108,25 @@ type level struct {
 }
 
 // newChooser reads patterns and rules. Its errors are wrong command lines, and
-// that of reading the system's accounts.
+// those of reading lists and the system's accounts.
 func newChooser(env *tool.Env, m *mode, o *choice) (c *chooser, err error) {
-	c = &chooser{env: env, mode: m, strip: o.strip, first: map[*pattern.Rule]bool{}, twins: map[*pattern.Rule]*pattern.Rule{}}
+	c = &chooser{env: env, mode: m, strip: o.strip}
 	for _, text := range o.patterns {
-		if o.literal {
-			if err := c.chosen.AddLiteral(text, "PATTERN"); err != nil {
-				return nil, tool.Usagef("%s", err)
-			}
-			continue
-		}
-		if strings.HasPrefix(text, "!") && c.chosen.Len() == 0 {
-			return nil, tool.Usagef("PATTERN %q takes back what one before it brings, and there is none: use --exclude, or \\! for a name that begins with !", text)
-		}
-		if err := c.chosen.Add(text, "PATTERN", false); err != nil {
-			return nil, tool.Usagef("%s", err)
-		}
-		if strings.ContainsAny(text, "*?[") && !strings.ContainsAny(text, `\!`) {
-			if err := c.chosen.Add(pattern.Escape(text), "PATTERN", false); err != nil {
-				return nil, tool.Usagef("%s", err)
-			}
-			rules := c.chosen.Rules()
-			c.twins[rules[len(rules)-1]] = rules[len(rules)-2]
-		}
+		c.wishes = append(c.wishes, wish{text, "PATTERN", o.literal})
 	}
 	for _, text := range o.exclude {
-		err := c.exclude.Add(text, "--exclude", false)
-		if err == nil {
-			err = c.spares.Add(text, "--exclude", false)
-		}
-		if err != nil {
-			return nil, tool.Usagef("%s", err)
-		}
+		c.barred = append(c.barred, wish{text, "--exclude", false})
 	}
-	c.alone = make([]pattern.List, c.chosen.Len())
-	for i, r := range c.chosen.Rules() {
-		if r.Negated || c.twins[r] != nil {
-			continue
-		}
-		c.first[r] = true
-		c.everyone = c.everyone || r.Prefix() == ""
-		add := func() error { return c.alone[i].Add(r.Text, r.From, false) }
-		if o.literal {
-			add = func() error { return c.alone[i].AddLiteral(r.Text, r.From) }
-		}
-		if err := add(); err != nil {
-			return nil, tool.Usagef("%s", err)
+	if err := c.build(); err != nil {
+		return nil, tool.Usagef("%s", err)
+	}
+	listed, err := o.lists.read(env)
+	if err != nil {
+		return nil, err
+	}
+	if c.wishes = append(c.wishes, listed...); len(listed) > 0 {
+		if err := c.build(); err != nil {
+			return nil, err
 		}
 	}
 	if !m.owns || o.numeric && len(o.mapUsers)+len(o.mapGroups) == 0 {
@@ -155,8 +140,64 @@ func newChooser(env *tool.Env, m *mode, o *choice) (c *chooser, err error) {
 	return c, err
 }
 
+// spare makes the rules of --exclude.
+func (c *chooser) spare() error {
+	c.exclude, c.spares = pattern.List{}, pattern.List{}
+	for _, w := range c.barred {
+		texts := append([]string{w.text}, spelled(w.text, c.roots, true)...)
+		if w.literal {
+			texts = append([]string{"/" + pattern.Escape(strings.TrimPrefix(w.text, "/"))}, spelled(w.text, c.roots, false)...)
+		}
+		for _, text := range texts {
+			err := c.exclude.Add(text, "--exclude", false)
+			if err == nil {
+				err = c.spares.Add(text, "--exclude", false)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// build makes the rules of what was asked, for the snapshot's roots.
+func (c *chooser) build() (err error) {
+	if c.chosen, err = newPick(c.wishes, c.roots); err == nil {
+		err = c.spare()
+	}
+	return err
+}
+
+// look takes each PATTERN that is spelled as a path in the snapshot for that path, though
+// characters in it have a meaning of their own.
+func (c *chooser) look(has func(path string) (bool, error)) error {
+	found := false
+	for _, list := range [][]wish{c.wishes, c.barred} {
+		for i := range list {
+			w := &list[i]
+			path := strings.Trim(w.text, "/")
+			if w.literal || !strings.ContainsAny(w.text, `*?[\`) || strings.HasPrefix(w.text, "!") || rec.CheckPath(path) != nil {
+				continue
+			}
+			is, err := has(path)
+			if err != nil {
+				return err
+			}
+			if is {
+				w.literal, found = true, true
+				c.env.Notice("%s %s is a path in the snapshot, and is taken as that, not as a pattern", w.from, plain(w.text))
+			}
+		}
+	}
+	if !found {
+		return nil
+	}
+	return c.build()
+}
+
 // picks reports whether only a part of the snapshot was asked for.
-func (c *chooser) picks() bool { return c.chosen.Len()+c.exclude.Len() > 0 }
+func (c *chooser) picks() bool { return len(c.wishes)+c.exclude.Len() > 0 }
 
 // keeps reports whether a path of a live tree is one that --exclude leaves alone. Many
 // goroutines may call it.
@@ -175,11 +216,13 @@ func (c *chooser) chooser() walk.Chooser {
 	return nil
 }
 
-// begin takes the snapshot in.
-func (c *chooser) begin(s *snap.Snapshot) {
+// begin takes the snapshot in: only now it is known which names its sources have.
+func (c *chooser) begin(s *snap.Snapshot) error {
 	if c.owners != nil {
 		c.owners.begin(c.env, s)
 	}
+	c.roots = s.Roots
+	return c.build()
 }
 
 // Choose implements walk.Chooser.
@@ -240,12 +283,10 @@ func (c *chooser) picked(e *rec.Entry) bool {
 		}
 		return false
 	}
-	if c.chosen.Len() == 0 {
+	if len(c.wishes) == 0 {
 		return true
 	}
-	r := c.chosen.Match(e.Path, dir)
-	c.note(r, e.Path, dir)
-	if r != nil {
+	if r := c.chosen.match(e.Path, dir, c.twin); r != nil {
 		return !r.Negated
 	}
 	return len(c.dirs) > 0 && c.dirs[len(c.dirs)-1].chosen
@@ -255,29 +296,9 @@ func (c *chooser) picked(e *rec.Entry) bool {
 // last, or that directory.
 func (c *chooser) excluded(path string) bool { return c.left != "" && rec.Below(path, c.left) }
 
-// note remembers which PATTERNs bring something: r, and those before it that
-// match the same path.
-func (c *chooser) note(r *pattern.Rule, path string, dir bool) {
-	if r == nil || r.Negated {
-		return
-	}
-	if p := c.twins[r]; p != nil {
-		c.env.Notice("%s is in the snapshot as it is spelled, and is taken with what the PATTERN matches: --literal takes it alone", rec.Quote(path))
-		delete(c.twins, r) // said
-		delete(c.first, p)
-	}
-	if len(c.first) == 0 {
-		return
-	}
-	delete(c.first, r)
-	for i, before := range c.chosen.Rules() {
-		if before == r {
-			break
-		}
-		if c.first[before] && c.alone[i].Match(path, dir) != nil {
-			delete(c.first, before)
-		}
-	}
+// twin tells of a path that a PATTERN is spelled as.
+func (c *chooser) twin(path string) {
+	c.env.Notice("%s is in the snapshot as it is spelled, and is taken with what the PATTERN matches: --literal takes it alone", rec.Quote(path))
 }
 
 // outside reports whether --exclude leaves out a directory or one above it.
@@ -301,12 +322,12 @@ func (c *chooser) onPath(path string) bool {
 	}
 	dir := false
 	for ; path != ""; path = rec.Parent(path) {
-		if r := c.chosen.Match(path, dir); r != nil {
+		if r := c.chosen.rules.Match(path, dir); r != nil {
 			return !r.Negated
 		}
 		dir = true
 	}
-	return c.chosen.Len() == 0
+	return len(c.wishes) == 0
 }
 
 // usable reports whether an entry that was chosen can be had: of a hard link the
@@ -367,34 +388,7 @@ func (c *chooser) Reaches(first page.Key, next *page.Key) bool {
 	if next != nil && c.outside(common(first.Path, next.Path)) {
 		return false
 	}
-	if c.chosen.Len() == 0 || c.everyone {
-		return true
-	}
-	for _, r := range c.chosen.Rules() {
-		if !r.Negated && reaches(r.Prefix(), first, next) {
-			return true
-		}
-	}
-	return false
-}
-
-// reaches reports whether a path at or below prefix, or a directory above it, can
-// be at or behind first and before next.
-func reaches(prefix string, first page.Key, next *page.Key) bool {
-	if rec.Below(first.Path, prefix) {
-		return true
-	}
-	// Prefix and the directories above it lie behind each other in path order, and
-	// all that is below prefix behind them.
-	for p := prefix; ; p = rec.Parent(p) {
-		behind := rec.ComparePaths(first.Path, p) <= 0
-		if behind && (next == nil || (page.Key{Path: p}).Compare(*next) < 0) {
-			return true
-		}
-		if p == "" {
-			return false
-		}
-	}
+	return len(c.wishes) == 0 || c.chosen.reaches(first, next)
 }
 
 // common returns the innermost directory that two paths are below.
@@ -413,16 +407,7 @@ func (c *chooser) end() {
 	if c.picks() {
 		c.env.Log.Debug(fmt.Sprintf("%d entries were chosen", c.entries))
 	}
-	for _, r := range c.chosen.Rules() {
-		if !c.first[r] {
-			continue
-		}
-		hint := ""
-		if i := strings.Index(r.Text, "/"); i > 0 && i < len(r.Text)-1 && !strings.HasPrefix(r.Text, "**") {
-			hint = `: with a "/" in it, it begins at the top; begin it with **/ for any depth`
-		}
-		c.env.Warn("nothing in the snapshot matches %s%s", rec.Quote(r.Text), hint)
-	}
+	c.chosen.end(c.env)
 	if c.lost > 0 {
 		c.env.Notice("files left out, since their paths have no more than the %d names to strip: %d", c.strip, c.lost)
 	}

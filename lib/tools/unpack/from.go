@@ -52,9 +52,10 @@ func (f *from) check(m *mode, told bool) error {
 // A driven snapshot is asked for, blob by blob, of a command that answers as
 // pv-get REPO --blobs - does.
 type driven struct {
-	env  *tool.Env
-	from from
-	open *box.Opener
+	env    *tool.Env
+	from   from
+	open   *box.Opener
+	choose *chooser
 }
 
 // linger is how long a command may take to end once it has nothing more to say.
@@ -66,6 +67,9 @@ const grace = 2 * time.Second
 
 func (d driven) walk(o walk.Options, s walk.Sink) error {
 	o.Unshare = d.from.unshare
+	if d.choose.picks() {
+		o.Look = d.choose.look
+	}
 	if d.from.follow {
 		o.Follow = func(e *rec.Entry, why error) {
 			d.env.Warn("%s: stays a link to %s: %s", rec.Quote(e.Path), rec.Quote(e.Target), why)

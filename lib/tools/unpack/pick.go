@@ -3,7 +3,6 @@ package unpack
 import (
 	"cmp"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -102,7 +101,7 @@ func (l *snapshotList) writePicked(picked *found, allow bool) error {
 		if err != nil {
 			return err
 		}
-		if _, err := io.WriteString(l.env.Stdout, string(b)); err != nil {
+		if _, err := l.env.Stdout.Write(b); err != nil {
 			return err
 		}
 	}

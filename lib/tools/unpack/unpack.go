@@ -91,6 +91,9 @@ are those of .gitignore: /home/me, *.jpg, src/**/test, cache/.
   --exclude PATTERN       leave out what it matches, and all below: '*.o' (may be
                           repeated)
   --literal               PATTERNs are paths: just these, though they hold *, ? or [
+  --files-from LIST       also the paths in the file LIST, a line each (with --from, - is
+                          stdin), and all that is below them
+  --from0                 a NUL ends each path of LIST
   --strip-components N    take N names off the front of each path: 2 makes
                           home/me/x to x. What has no more names is left out
 
@@ -211,6 +214,9 @@ func parse(env *tool.Env) (o options, err error) {
 			return o, tool.Usagef("--snapshot takes a full id of 64 hex digits, not %q", *want)
 		}
 	}
+	if slices.Contains(o.choice.lists.files, "-") && o.from.command == "" {
+		return o, tool.Usagef("--files-from - needs --from CMD: the stream comes on stdin")
+	}
 	if err := o.verify.check(o.mode); err != nil {
 		return o, err
 	}
@@ -277,7 +283,7 @@ func Run(env *tool.Env) (err error) {
 	}
 	var src source = piped{in, open}
 	if in == nil {
-		src = driven{env, o.from, open}
+		src = driven{env, o.from, open, choose}
 	}
 	if !o.mode.places && in != nil {
 		env.Confine(confine.Limits{ReadAll: true, Write: []string{os.TempDir()}})
@@ -336,7 +342,9 @@ type base struct {
 
 func (b *base) Snapshot(i id.ID, s *snap.Snapshot) error {
 	b.id, b.snap = i, s
-	b.choose.begin(s)
+	if err := b.choose.begin(s); err != nil {
+		return err
+	}
 	text := fmt.Sprintf("snapshot %s by writer %q, host %q, at %s", i, s.WriterName, s.Host, stamp(s.Time))
 	where, revoked := b.revoked.Find(s.WriterKey)
 	if revoked {
