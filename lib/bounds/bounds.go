@@ -17,7 +17,7 @@ import (
 )
 
 // What pv-chunk aims at; readers accept whatever the limits of the format allow
-// (docs/format/streams.md, "Limits").
+// (docs/format/writers.md).
 const (
 	SmallFile  = 256 << 10 // smaller files are grouped
 	GroupMin   = 2 << 20   // of weight: a group is not ended by a decision before this

@@ -153,7 +153,7 @@ const (
 func (e *Entry) plain() bool { return e.Type != HardLink && e.Off == 0 }
 
 // Encode appends e to w in canonical form: fields in the order of the table in
-// docs/format/streams.md, absent ones left out.
+// docs/format/entries.md, absent ones left out.
 func (e *Entry) Encode(w *wire.Writer, form Form) {
 	var has uint64
 	set := func(k int, on bool) {

@@ -2,8 +2,8 @@
 // lock. It knows no key: it stores what it is given, checks its shape, its
 // checksums and that nothing refers to what is not there, and gives it back.
 //
-// The layout, the formats and both protocols are specified in
-// docs/format/repository.md. Nothing that was published is ever changed,
+// Layout and formats are specified in docs/format/repository.md, put and get in
+// docs/format/protocol.md. Nothing that was published is ever changed,
 // renamed over or deleted here: what put removes are its own temporaries, and
 // those of puts that were killed.
 //

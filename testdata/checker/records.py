@@ -1,4 +1,5 @@
-"""Records of streams, their types and tables: docs/format/streams.md. Every record is
+"""Records of streams, their types and tables: docs/format/streams.md and
+entries.md. Every record is
 read leniently and written again canonically; a strict reader takes only what is written
 again the same."""
 
@@ -355,7 +356,7 @@ def fields_of_type(e):
     only(("dir",), "way", "skipped", "unread")
     for key, types in (("target", ("symlink",)), ("leader", ("link",)), ("rdev", ("char", "block"))):
         must(kind in types or key not in e, "field", f"{key} in a {kind}")
-    must(kind not in ("dir", "link") or e.get("links", 0) <= 1, "field", "links")
+    must(kind not in ("dir", "link") or not e.get("links"), "field", "links")
     must(kind != "symlink" or e.get("target"), "field", "no target")
     must(b"\0" not in e.get("target", b""), "not valid", "NUL in a target")
     must(kind != "link" or e.get("leader"), "field", "no leader")

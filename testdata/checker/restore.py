@@ -1,5 +1,5 @@
-"""Opens a repository and restores a snapshot: docs/format/repository.md, "Get", and
-docs/format/snapshots.md, "Restoring, from the top down"."""
+"""Opens a repository and restores a snapshot: docs/format/repository.md, "Reading a
+record", and docs/format/restoring.md."""
 
 import os
 import re

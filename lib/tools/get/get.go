@@ -3,7 +3,7 @@
 //
 // It needs no key. What the repository cannot give becomes a missing record in
 // the stream and a line on stderr, and the run ends with exit status 3. The
-// orders are specified in docs/format/repository.md.
+// orders are specified in docs/format/protocol.md.
 package get
 
 import (

@@ -2,7 +2,7 @@
 //
 // It needs no key. A snapshot is committed only after the stream's end record
 // arrived and everything that the snapshot reaches is durable in the
-// repository; then its id is printed. The rules are in docs/format/repository.md
+// repository; then its id is printed. The rules are in docs/format/protocol.md
 // and in package store; this is the loop over the stream.
 package put
 
