@@ -109,6 +109,20 @@ open(b"\xff\n\xfe", "w").write("odd")'
 	}
 }
 
+// The repository of docs/format/example.md is whole, and what the page says is in it.
+func TestCheckerRestoresTheExample(t *testing.T) {
+	b := newChecker(t)
+	top, err := filepath.Abs("../testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := b.ok(`$CHECK ` + top + `/example/repo ` + top + `/released/v1/keys/master.key $(ls ` + top + `/example/repo/snapshots) out &&
+		cat out/eve/b && readlink out/eve/c`)
+	if want := "2 packs, 5 records\n4 entries, 6 bytes, written by master\nhello\na"; out != want {
+		t.Errorf("%q, want %q", out, want)
+	}
+}
+
 func TestCheckerRefusesFlippedBits(t *testing.T) {
 	b := newChecker(t)
 	id := b.ok(`mkdir src; for i in $(seq 400); do echo $i >src/$i; done
