@@ -64,8 +64,9 @@ func (t *Target) setMark() error {
 }
 
 // readMark learns from the mark of an earlier restore: a file of ours that says
-// what marks say. One into a directory below the target stays, and so do all if
-// this restore does not complete everything.
+// what marks say. One that is cut, or empty, is of a restore that was ended before
+// it wrote anything else. One into a directory below the target stays, and so do
+// all if this restore does not complete everything.
 func (t *Target) readMark(d *dir, dirfd int, name string) {
 	fd, err := openAt(dirfd, name, openFile)
 	if err != nil {
@@ -78,13 +79,15 @@ func (t *Target) readMark(d *dir, dirfd int, name string) {
 	}
 	buf := make([]byte, 512)
 	n, err := unix.Pread(fd, buf, 0)
-	text, ours := strings.CutPrefix(string(buf[:max(n, 0)]), markText)
-	if err == nil && !ours {
+	read := string(buf[:max(n, 0)])
+	text, ours := strings.CutPrefix(read, markText)
+	begun := err == nil && !ours && strings.HasPrefix(markText, read)
+	if err == nil && !ours && !begun {
 		return
 	}
 	boot, _ := strings.CutPrefix(text, markBoot)
 	here := bootID()
-	died := err != nil || here == "" || strings.TrimSpace(boot) != here
+	died := !begun && (err != nil || here == "" || strings.TrimSpace(boot) != here)
 	switch {
 	case d != t.root:
 	case !t.completes():

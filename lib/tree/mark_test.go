@@ -61,6 +61,25 @@ func TestTidyMarked(t *testing.T) {
 	}
 }
 
+// TestCutMark removes the mark of a restore that was killed while it wrote it, and
+// takes nothing for spoilt because of it.
+func TestCutMark(t *testing.T) {
+	for _, text := range []string{"", "A", markText[:len(markText)-1], markText} {
+		dir := tmp(t)
+		mark := filepath.Join(dir, earlierPrefix+"0")
+		write(t, mark, text)
+		tg, warnings := into(t, dir, Into{Overwrite: Changed})
+		es := largeEntry("d/f")
+		must(t, putAll(t, tg, newContent, dirEntry("d"), es))
+		if exists(mark) || warnings() != "" {
+			t.Errorf("a mark of %d bytes: is left: %v, warned %q", len(text), exists(mark), warnings())
+		}
+		if spoilt := tg.since != nil; spoilt != (text == markText) {
+			t.Errorf("a mark of %d bytes: what came after it is spoilt: %v", len(text), spoilt)
+		}
+	}
+}
+
 // noOtherMarks looks for marks beside those that the test made.
 func noOtherMarks(t testing.TB, dir string) {
 	t.Helper()
