@@ -315,7 +315,7 @@ func (d *drive) find(path string) (*rec.Entry, error) {
 // has reports whether a path is in the tree, as far as its pages can be had.
 func (d *drive) has(path string) (bool, error) {
 	e, err := d.find(path)
-	if errors.Is(err, ErrLost) || err != nil && unopened(err) {
+	if errors.Is(err, ErrLost) {
 		return false, nil // the walk tells of it
 	}
 	return e != nil, err
