@@ -150,7 +150,7 @@ func TestBrokenRunWithCheckpoints(t *testing.T) {
 	pipeline := b.ok(options)
 	for _, percent := range []int64{50, 90} {
 		at := size * percent / 100
-		if out, _, status := b.sh(fmt.Sprintf("REPO=repo; N=%d; VICTIMS='scan chunk seal put'; PUT='pv-put repo'\n", at) + pipeline); status == 0 || out != "" {
+		if out, _, status := b.sh(fmt.Sprintf("REPO=repo; N=%d; VICTIMS='scan chunk seal put'; PUT='pv-put --checkpoint 0 repo'\n", at) + pipeline); status == 0 || out != "" {
 			t.Fatalf("%d %%: status %d, %s", percent, status, out)
 		}
 		// The cache has two checkpoints at most; the later one serves where the other ends.

@@ -23,6 +23,7 @@ type Request struct {
 	Stdin    bool // a list of paths is on stdin
 	Chunk    []string
 	Seal     []string
+	Put      []string // where a repository is a directory: a pv-serve may not take them
 	Sources  []string // what the job is known by, beside its label
 	Cache    string   // the job's directory, if the user chooses it
 	Skip     bool     // no new snapshot if nothing has changed
@@ -391,10 +392,14 @@ func (b *Backup) putWords(a remote.Address) []string {
 	if strings.HasPrefix(name, "-") {
 		name = a.Path
 	}
+	words := []string{name}
 	if b.Existing {
-		return []string{name, "--existing"}
+		words = append(words, "--existing")
 	}
-	return []string{name}
+	if !a.Remote() {
+		words = append(words, b.Put...)
+	}
+	return words
 }
 
 // settle looks at what the pass before has come to.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"preserve/lib/id"
 	"preserve/lib/rec"
@@ -26,33 +27,40 @@ func (p *Put) takeSnapshot(b *rec.Blob) error {
 }
 
 // Checkpoint makes the snapshot that was received last, and all that it reaches,
-// durable under checkpoints, and reports whether it did: as long as anything is
-// missing a checkpoint is passed over. It is not the snapshot that Commit commits.
-// Another id than that of the snapshot received last is ErrOrder.
-func (p *Put) Checkpoint(i id.ID) (bool, error) {
+// durable under checkpoints. If something is missing, or the last checkpoint was written
+// too short a time ago, this one is passed over, and the answer says why. It is not the
+// snapshot that Commit commits. Another id than that of the snapshot received last is
+// ErrOrder.
+func (p *Put) Checkpoint(i id.ID) (passed string, err error) {
 	s := p.snapshot
 	if s == nil || s.ID != i {
-		return false, fmt.Errorf("checkpoint %s, which is not the snapshot that came before it: %w", i, ErrOrder)
+		return "", fmt.Errorf("checkpoint %s, which is not the snapshot that came before it: %w", i, ErrOrder)
 	}
 	p.snapshot = nil
-	if p.missing.Len() > 0 {
+	switch {
+	case p.missing.Len() > 0:
+		passed = "something is missing"
+	case !p.checkpoint.IsZero() && time.Since(p.checkpoint) < p.o.CheckpointEvery:
+		passed = fmt.Sprintf("less than %v have passed since the last one", p.o.CheckpointEvery)
+	}
+	if passed != "" {
 		p.Count.Passed++
-		return false, nil
+		return passed, nil
 	}
 	if _, err := p.root(s); err != nil {
-		return false, err
+		return "", err
 	}
 	p.Count.Checkpoints++
-	return true, nil
+	p.checkpoint = time.Now()
+	return "", nil
 }
 
 // root makes all that was received durable, and then a root of a snapshot: a
 // collector keeps what it reaches from now on, and only now is it of use to look
 // whether one was at work meanwhile. It returns the bytes of the object.
 func (p *Put) root(s *Snapshot) ([]byte, error) {
-	// The object has blob and session once more, and a commit writes it twice; the
-	// packs that end here have a session each.
-	if err := p.checkRoom(2*len(s.Blob.Data) + 4*rec.SessionSize + 1<<10); err != nil {
+	// The object has blob and session once more, and a commit writes it twice.
+	if err := p.checkRoom(2 * (recordSize(s.Blob) + sessionSize + 1<<10)); err != nil {
 		return nil, err
 	}
 	if err := p.barrier(); err != nil {

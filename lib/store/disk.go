@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,8 @@ type disk struct {
 	mu     sync.Mutex
 	temps  map[string]*temp
 	closed bool
+	// written is how many bytes were written, of all files together.
+	written atomic.Int64
 	// before is called with each step before it is taken; its error is the
 	// step's. It is nil but in tests.
 	before func(step string) error
@@ -43,17 +46,21 @@ func (d *disk) step(what, path string) error {
 	return d.before(what + " " + path)
 }
 
-// A temp is a temporary file, open for writing and locked.
+// A temp is a temporary file, open for writing and locked. One goroutine writes it.
 type temp struct {
 	*os.File
 	d *disk
+	n int64 // bytes written
 }
 
 func (t *temp) Write(p []byte) (int, error) {
 	if err := t.d.step("write", t.Name()); err != nil {
 		return 0, err
 	}
-	return t.File.Write(p)
+	n, err := t.File.Write(p)
+	t.n += int64(n)
+	t.d.written.Add(int64(n))
+	return n, err
 }
 
 // settle makes the file's contents durable. The file stays open, and so locked.
@@ -97,7 +104,7 @@ func (d *disk) create() (*temp, error) {
 			}
 			return nil, fmt.Errorf("make a temporary in %q: others remove it at once", d.tmp)
 		}
-		t := &temp{f, d}
+		t := &temp{File: f, d: d}
 		d.temps[path] = t
 		return t, nil
 	}

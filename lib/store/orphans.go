@@ -116,6 +116,9 @@ func (p *Put) list(lists []pack.List) error {
 		}
 		return nil
 	}
+	if err := p.checkRoom(len(data)); err != nil {
+		return err
+	}
 	// Whoever published the packs may not have come to this.
 	for _, l := range lists {
 		if err := p.disk.syncDir(p.r.path("packs", l.Name.String()[:2])); err != nil {

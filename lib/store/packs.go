@@ -34,7 +34,7 @@ func (p *Put) append(b *rec.Blob) error {
 	if b.Kind != rec.KindData {
 		at = &p.open[1]
 	}
-	if err := p.checkRoom(len(b.Refs) + len(b.Data)); err != nil {
+	if err := p.checkRoom(sizeIn(*at, b)); err != nil {
 		return err
 	}
 	if *at == nil {
@@ -45,6 +45,7 @@ func (p *Put) append(b *rec.Blob) error {
 		*at = o
 	}
 	o := *at
+	before := len(o.w.Entries())
 	err := o.w.Session(p.sessions[b.SID])
 	if err == nil {
 		err = o.w.Blob(b)
@@ -57,6 +58,7 @@ func (p *Put) append(b *rec.Blob) error {
 	p.Count.New++
 	p.Count.NewBytes += uint64(len(b.Data))
 	p.pendingRows++
+	p.owed += int64(len(o.w.Entries())-before) * rowCost
 	n := o.w.Size()
 	if n-o.pushed >= push {
 		// A hint to begin writing, so that the sync at the end is short.
@@ -86,6 +88,7 @@ func (p *Put) newPack() (*openPack, error) {
 		p.drop(o)
 		return nil, p.spaceError(err)
 	}
+	p.owed += packCost
 	return o, nil
 }
 

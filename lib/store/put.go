@@ -58,9 +58,11 @@ type Put struct {
 	base        []id.ID
 	snapshot    *Snapshot // received, and named by no checkpoint
 	pendingRows int
-	quota       int64     // that may be written, if there is one
+	owed        int64     // bytes still to be written for what was appended: see rowCost
+	quota       quota     // what the repository may have
 	room        int64     // that may be written before the free space is asked for
 	since       time.Time // of the last segment
+	checkpoint  time.Time // of the last checkpoint; zero before the first
 	sinceBytes  uint64
 
 	// Count says what was done so far.
@@ -73,8 +75,7 @@ type Count struct {
 	NewBytes uint64 // of sealed data
 	HadBytes uint64
 	Packs    int // that are durable and listed
-	// Checkpoints that were written, and that were passed over since something
-	// was missing.
+	// Checkpoints that were written, and that were passed over.
 	Checkpoints, Passed int
 	// Adopted packs: those of puts that were killed before they had listed them.
 	Adopted int
@@ -84,9 +85,13 @@ type Count struct {
 type PutOptions struct {
 	// As is the label that the repository gives the client.
 	As string
-	// MaxBytes is how large the repository may become; 0 is no limit. What other
-	// puts store at the same time is not counted.
+	// MaxBytes is how large the repository may become: the bytes of all its files. 0 is
+	// no limit. Puts at the same time may exceed it by recountMin each, if they are
+	// fewer than 64.
 	MaxBytes int64
+	// CheckpointEvery is how much time must pass between two checkpoints; what comes
+	// sooner is passed over. 0 is none.
+	CheckpointEvery time.Duration
 	// Missing is told each id that something refers to and that is not there,
 	// once, when it is seen. An error ends the put.
 	Missing func(id.ID) error
@@ -123,13 +128,7 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 	}
 	p.disk.sweep()
 	p.mark()
-	if o.MaxBytes > 0 {
-		used, err := r.used()
-		if err != nil {
-			return nil, err
-		}
-		p.quota = o.MaxBytes - used
-	}
+	p.quota.max = o.MaxBytes
 	if err := p.checkRoom(0); err != nil {
 		return nil, err
 	}
@@ -140,7 +139,9 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 }
 
 // mark begins the count towards the next barrier.
-func (p *Put) mark() { p.since, p.sinceBytes, p.pendingRows = time.Now(), p.Count.NewBytes, 0 }
+func (p *Put) mark() {
+	p.since, p.sinceBytes, p.pendingRows, p.owed = time.Now(), p.Count.NewBytes, 0, 0
+}
 
 // Abort removes the temporaries and stops all writing. It may be called at any
 // time, by any goroutine, also after Commit.

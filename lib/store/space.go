@@ -3,13 +3,9 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"math"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
-
-	"preserve/lib/pack"
 )
 
 // A SpaceError says that the repository's file system is full, or nearly.
@@ -28,37 +24,6 @@ func (e *SpaceError) Error() string {
 	}
 	return fmt.Sprintf("the file system of %q is full: %s are free where %s must stay free: at least %s more are needed",
 		e.Dir, size(e.Free), size(e.Need), size(e.Need-min(e.Need, e.Free)))
-}
-
-// A QuotaError says that the repository is as large as it may become.
-type QuotaError struct {
-	Dir string
-	Max int64
-}
-
-func (e *QuotaError) Error() string {
-	return fmt.Sprintf("repository %q has reached the size that it may have here, %s", e.Dir, size(uint64(e.Max)))
-}
-
-// used returns the bytes of all files of the repository.
-func (r *Repo) used() (n int64, err error) {
-	err = filepath.WalkDir(r.dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		st, err := d.Info()
-		switch {
-		case err == nil:
-			n += st.Size()
-		case errors.Is(err, fs.ErrNotExist): // a temporary of another put
-			err = nil
-		}
-		return err
-	})
-	if err != nil {
-		err = fmt.Errorf("add up the repository's size: %w", err)
-	}
-	return n, err
 }
 
 func size(n uint64) string {
@@ -93,15 +58,13 @@ func space(dir string) (free, need uint64, inodes bool, err error) {
 // others write, too.
 const askEvery = 16 << 20
 
-// checkRoom returns a SpaceError if a record with n bytes of data, and what is
-// to be written of all records when the run ends, would come into the reserve.
+// checkRoom returns a QuotaError or a SpaceError if n bytes, and what is to be written of
+// all records when the run ends, exceed the quota, or would come into the reserve.
 func (p *Put) checkRoom(n int) error {
-	if p.o.MaxBytes > 0 {
-		if p.quota -= int64(n) + 2*pack.RowSize; p.quota < 0 {
-			return &QuotaError{p.r.dir, p.o.MaxBytes}
-		}
+	if err := p.checkQuota(int64(n)); err != nil {
+		return err
 	}
-	want := int64(n) + 8<<10 // its other keys, its session, a directory
+	want := int64(n) + 4<<10 // a directory
 	if p.room >= want {
 		p.room -= want
 		return nil
@@ -110,8 +73,8 @@ func (p *Put) checkRoom(n int) error {
 	if err != nil {
 		return err
 	}
-	// Toc and index rows, and the objects of a commit.
-	need += uint64(want) + uint64(p.pendingRows+1)*2*pack.RowSize + 16<<10
+	// And the objects of a commit.
+	need += uint64(want) + uint64(p.owed) + 16<<10
 	if need > free || inodes {
 		return &SpaceError{p.r.dir, free, need, inodes}
 	}

@@ -92,6 +92,11 @@ func beginBackup(env *tool.Env, a *arguments) (*job.Run, error) {
 		q.Repos = append(q.Repos, at)
 	}
 	q.Key, q.Paths = a.key, words
+	for _, o := range q.Seal {
+		if strings.HasPrefix(o, "--checkpoint=") {
+			q.Put = append(q.Put, o)
+		}
+	}
 	if dir != "" {
 		q.Scan = append(q.Scan, "-C="+dir)
 	}

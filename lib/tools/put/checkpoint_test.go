@@ -38,7 +38,7 @@ func TestCheckpointsOfACutStream(t *testing.T) {
 	b, at := stream(t, rs)
 	for k, n := range at[1:] {
 		dir := filepath.Join(t.TempDir(), "repo")
-		r := runPut(b[:n+1], dir)
+		r := runPut(b[:n+1], "--checkpoint", "0", dir)
 		want := 0
 		for _, v := range rs[:k+1] {
 			if _, is := v.(*rec.Checkpoint); is {
@@ -49,7 +49,7 @@ func TestCheckpointsOfACutStream(t *testing.T) {
 			t.Fatalf("cut behind record %d: %+v, %d checkpoints of %d", k, r, count(dir, "checkpoints"), want)
 		}
 		last := run.Trees[len(run.Trees)-1].Snapshot().ID
-		if r := runPut(b, "-v", dir); r.status != 0 || r.out != last.String()+"\n" || strings.Count(r.err, "checkpoint ") != 3 || snapshots(dir) != 1 {
+		if r := runPut(b, "-v", "--checkpoint", "0", dir); r.status != 0 || r.out != last.String()+"\n" || strings.Count(r.err, "checkpoint ") != 3 || snapshots(dir) != 1 {
 			t.Fatalf("after a cut behind record %d: %+v", k, r)
 		}
 		if getAll(t, dir) != len(run.Trees) {
@@ -92,7 +92,7 @@ func TestFullAtACheckpoint(t *testing.T) {
 		mount := tmpfs(t, "size=6m")
 		dir := filepath.Join(mount, "repo")
 		in, _ := stream(t, storetest.New(1).Run(60, c.perPage, 30, c.size).Stream())
-		args, text := []string{"-v", dir}, `the file system of ".*repo" is full: \d+ KiB are free`
+		args, text := []string{"-v", "--checkpoint", "0", dir}, `the file system of ".*repo" is full: \d+ KiB are free`
 		max := int64(6 << 20)
 		if c.quota {
 			max = 600_000

@@ -23,14 +23,18 @@ import (
 	"preserve/lib/tool"
 )
 
-const usage = `usage: pv-put [--as LABEL] [--stall DURATION] [--max-bytes SIZE] REPO <sealed
+const usage = `usage: pv-put [--as LABEL] [--stall DURATION] [--max-bytes SIZE]
+              [--checkpoint DURATION] REPO <sealed
        pv-put --key NAME REPO <wrapped
 
   stdin: sealed stream  ->  REPO  ->  stdout: the snapshot's id
 
   --as LABEL        what the repository calls the client, in its lists
   --stall DURATION  give up when nothing arrives for so long (default 15m)
-  --max-bytes SIZE  store no more when REPO has this size: bytes, or with K, M, G, T
+  --max-bytes SIZE  store no more when all files of REPO together would have more:
+                    bytes, or a number with K, M, G or T
+  --checkpoint DURATION
+                    write a checkpoint at most so often (default 1m)
   --key NAME        store a wrapped key (pv-key wrap) in REPO under that name
   --existing        make no repository: one that is not there is not mounted
   -v, -q            say more, say less
@@ -54,6 +58,7 @@ func Run(env *tool.Env) error {
 	fs := env.Flags()
 	label := fs.String("as", "", "")
 	stall := tool.Duration(fs, "stall", stallDefault)
+	checkpoint := tool.Duration(fs, "checkpoint", checkpointDefault)
 	quota := fs.String("max-bytes", "", "")
 	keyName := fs.String("key", "", "")
 	existing := fs.Bool("existing", false, "")
@@ -80,7 +85,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	if at.Remote() {
-		return at.Answer(env, "pv-put", there(*label, *quota, *keyName, *stall, *existing)...)
+		return at.Answer(env, "pv-put", there(*label, *quota, *keyName, *stall, *checkpoint, *existing)...)
 	}
 	if *keyName != "" {
 		return putKey(env, *keyName, at.Path)
@@ -104,7 +109,7 @@ func Run(env *tool.Env) error {
 	}
 	defer repo.Close()
 	env.Confine(confine.Limits{Write: repo.Places()})
-	p, err := repo.NewPut(h.Base, store.PutOptions{As: *label, MaxBytes: maxBytes, Missing: func(i id.ID) error {
+	p, err := repo.NewPut(h.Base, store.PutOptions{As: *label, MaxBytes: maxBytes, CheckpointEvery: *checkpoint, Missing: func(i id.ID) error {
 		_, err := fmt.Fprintf(env.Stdout, "missing %s\n", i)
 		return err
 	}})
@@ -144,12 +149,16 @@ func create(dir string, o store.Options) (*store.Repo, error) {
 	return r, err
 }
 
-// stallDefault is how long nothing may arrive, unless --stall says otherwise.
-const stallDefault = 15 * time.Minute
+// What holds unless options say otherwise: how long nothing may arrive, and how much time
+// lies between two checkpoints.
+const (
+	stallDefault      = 15 * time.Minute
+	checkpointDefault = time.Minute
+)
 
 // there is what pv-put is told on the machine of a repository behind ssh: no more than
 // was said here, so that a pv-serve over there recognises it.
-func there(label, quota, keyName string, stall time.Duration, existing bool) (words []string) {
+func there(label, quota, keyName string, stall, checkpoint time.Duration, existing bool) (words []string) {
 	for _, o := range []struct{ name, value string }{{"--as", label}, {"--max-bytes", quota}, {"--key", keyName}} {
 		if o.value != "" {
 			words = append(words, o.name, o.value)
@@ -157,6 +166,9 @@ func there(label, quota, keyName string, stall time.Duration, existing bool) (wo
 	}
 	if stall != stallDefault {
 		words = append(words, "--stall", stall.String())
+	}
+	if checkpoint != checkpointDefault {
+		words = append(words, "--checkpoint", checkpoint.String())
 	}
 	if existing {
 		words = append(words, "--existing")
@@ -284,14 +296,14 @@ func (l *loop) checkpoint(i id.ID) error {
 	if l.order != rec.Up {
 		return fmt.Errorf("a record that only a stream in order %q has: %w", rec.Up, rec.ErrBad)
 	}
-	written, err := l.p.Checkpoint(i)
+	passed, err := l.p.Checkpoint(i)
 	if err != nil {
 		return err
 	}
-	if written {
+	if passed == "" {
 		l.env.Log.Debug(fmt.Sprintf("checkpoint %s: what came so far stays, whatever happens to the rest", i))
 	} else {
-		l.env.Log.Debug(fmt.Sprintf("checkpoint %s was passed over: something is missing", i))
+		l.env.Log.Debug(fmt.Sprintf("checkpoint %s was passed over: %s", i, passed))
 	}
 	return nil
 }

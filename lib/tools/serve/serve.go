@@ -31,8 +31,8 @@ changed or removed by nobody who comes in so.
   --as NAME         what the repository's lists call the client
   --allow LIST      put: store; has: ask which of its snapshots are there; get:
                     read everything (sealed, as it is)
-  --max-bytes SIZE  store no more when the repository has this size: bytes, or with
-                    K, M, G, T behind
+  --max-bytes SIZE  store no more when all files of REPO together would have more:
+                    bytes, or a number with K, M, G or T
   -v, -q            say more, say only errors and warnings
 `
 
