@@ -5,7 +5,7 @@ export SRC
 export CGO_ENABLED = 0
 PREFIX = /usr/local
 FUZZTIME = 10s
-SHELLS = $(wildcard scripts/pv-* .ci/*) testdata/treedump randomness/dieharder
+SHELLS = $(wildcard scripts/pv-* .ci/*) testdata/treedump test/randomness/dieharder
 
 .PHONY: all test check race fuzz bench system randomness dieharder fidelity backup install clean
 
@@ -20,7 +20,7 @@ test:
 check:
 	@test -z "$$(gofmt -l . | tee /dev/stderr)" || { echo "run gofmt -w on these"; exit 1; }
 	go vet ./...
-	go vet -tags system ./systest
+	go vet -tags system ./test/systest
 	go tool -modfile=tools.mod staticcheck -tags system ./...
 	.ci/shells $(SHELLS)
 	.ci/test ./...
@@ -31,28 +31,28 @@ race:
 # Each fuzz target for FUZZTIME, and every bit of a small repository flipped.
 fuzz:
 	.ci/fuzz $(FUZZTIME)
-	go test . -run '^TestFlips' -count=1 -timeout 60m -v -flips.all
+	go test ./test -run '^TestFlips' -count=1 -timeout 60m -v -flips.all
 
 bench: all
-	go run ./bench
+	go run ./test/bench
 
 # Real sshd, full disks, a large real tree; needs root for all of it.
 system: all
-	.ci/test -tags system -count=1 -timeout 25m ./systest
+	.ci/test -tags system -count=1 -timeout 25m ./test/systest
 
 # Does what is sealed look like noise? 100 MB of it, and planted faults that must be found.
 randomness: all
-	go run ./randomness
+	go run ./test/randomness
 
 # The same of 1 GiB by dieharder: a quarter of an hour, 3 GB below $TMPDIR. See docs/randomness.md.
 dieharder: all
 	dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && \
-	go run ./randomness -size 1100 -extract "$$dir/sealed" && \
-	truncate -s 1073741824 "$$dir/sealed" && randomness/dieharder "$$dir/sealed"
+	go run ./test/randomness -size 1100 -extract "$$dir/sealed" && \
+	truncate -s 1073741824 "$$dir/sealed" && test/randomness/dieharder "$$dir/sealed"
 
 # The table of docs/fidelity.md, with what restic, borg and tar give: root, 15 minutes.
 fidelity: all
-	go test -tags system -count=1 -timeout 40m ./systest -run TestFidelity -fidelity.others -fidelity.write
+	go test -tags system -count=1 -timeout 40m ./test/systest -run TestFidelity -fidelity.others -fidelity.write
 
 # make backup SRC=DIR: keys and a repository, if there are none, and a snapshot.
 backup: all

@@ -1,4 +1,4 @@
-package preserve_test
+package test
 
 import (
 	"fmt"
@@ -31,7 +31,7 @@ import (
 // With PV_NO_SKIP=1 a script that cannot run here fails.
 func TestScripts(t *testing.T) {
 	bin := t.TempDir()
-	scripts, err := filepath.Glob("scripts/pv-*")
+	scripts, err := filepath.Glob("../scripts/pv-*")
 	if err != nil || len(scripts) == 0 {
 		t.Fatal(scripts, err)
 	}
@@ -45,13 +45,17 @@ func TestScripts(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	testdata, err := filepath.Abs("../testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
 	python := pythonWithMsgpack()
 	testscript.RunT(noSkip{testscriptT{t}}, testscript.Params{
-		Dir:                 "testdata/scripts",
+		Dir:                 "../testdata/scripts",
 		RequireExplicitExec: true,
 		RequireUniqueNames:  true,
 		Setup: func(e *testscript.Env) error {
-			e.Vars = append(e.Vars, "SCRIPTS="+bin, "PYTHON="+python, "LC_ALL=C", "TZ=UTC", "TMPDIR="+filepath.Join(e.WorkDir, ".tmp"),
+			e.Vars = append(e.Vars, "SCRIPTS="+bin, "TESTDATA="+testdata, "PYTHON="+python, "LC_ALL=C", "TZ=UTC", "TMPDIR="+filepath.Join(e.WorkDir, ".tmp"),
 				// What the scripts remember lies below the home.
 				"HOME="+filepath.Join(e.WorkDir, ".home"), "XDG_CACHE_HOME=", "XDG_CONFIG_HOME=", "XDG_DATA_HOME=")
 			for i, v := range e.Vars {
@@ -145,7 +149,7 @@ func (t noSkip) Skip(args ...any) {
 // Every script begins with a comment that says what it shows.
 func TestScriptsSayWhatTheyShow(t *testing.T) {
 	found := 0
-	err := filepath.WalkDir("testdata/scripts", func(file string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir("../testdata/scripts", func(file string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() || !strings.HasSuffix(file, ".txtar") {
 			return err
 		}

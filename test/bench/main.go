@@ -16,7 +16,7 @@ import (
 	"syscall"
 )
 
-const usage = `usage: go run ./bench [-rounds N] [-sets LIST] [-tools LIST] [-scale F] [-bin DIR] [-keep]
+const usage = `usage: go run ./test/bench [-rounds N] [-sets LIST] [-tools LIST] [-scale F] [-bin DIR] [-keep]
 
 Data and repositories are made in a new directory below $BENCH_DIR, /var/tmp if
 that is not set, and are removed afterwards. Tables go to stdout, progress to

@@ -1,6 +1,6 @@
-// Package preserve_test runs the tools, all in one test binary, as their users
+// Package test runs the tools, all in one test binary, as their users
 // do: from scripts (testdata/scripts), through real pipes, under a real shell.
-package preserve_test
+package test
 
 import (
 	"flag"

@@ -16,7 +16,7 @@ import (
 	"syscall"
 )
 
-const usage = `usage: go run ./randomness [-size MB] [-bin DIR] [-extract FILE]
+const usage = `usage: go run ./test/randomness [-size MB] [-bin DIR] [-extract FILE]
 
 Keys and the repository are made in a new directory below $TMPDIR, and are removed
 afterwards. The result goes to stdout, progress to stderr.

@@ -1,4 +1,4 @@
-package preserve_test
+package test
 
 import (
 	"bytes"
@@ -30,7 +30,7 @@ import (
 
 var updateExample = flag.Bool("example.update", false, "write testdata/example/repo anew, and log the blocks of docs/format/example.md")
 
-const exampleDir = "testdata/example/repo"
+const exampleDir = "../testdata/example/repo"
 
 // An exampleRepo is the repository of docs/format/example.md: the example of snapshots.md, sealed
 // under the first session of testdata/vectors/crypto/sessions.txt with nonces that are chosen.
@@ -46,7 +46,7 @@ type exampleRepo struct {
 
 // exampleSession reads the session of suite 1 from the vectors.
 func exampleSession(t *testing.T) (session, meta, data []byte) {
-	text, err := os.ReadFile("testdata/vectors/crypto/sessions.txt")
+	text, err := os.ReadFile("../testdata/vectors/crypto/sessions.txt")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,11 +275,11 @@ func TestExampleRepository(t *testing.T) {
 	if err != nil || seen != len(x.files) {
 		t.Errorf("%d files, want %d: %v", seen, len(x.files), err)
 	}
-	doc, err := os.ReadFile("docs/format/example.md")
+	doc, err := os.ReadFile("../docs/format/example.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	crypto, err := os.ReadFile("docs/format/crypto.md")
+	crypto, err := os.ReadFile("../docs/format/crypto.md")
 	if err != nil || !strings.Contains(string(crypto), strings.TrimSpace(x.blocks["snapshot: id"])) || !strings.Contains(string(crypto), x.blocks["sig"]) {
 		t.Errorf("crypto.md has another example: %v, want\n%s%s", err, x.blocks["snapshot: id"], x.blocks["sig"])
 	}

@@ -30,7 +30,7 @@ func TestParse(t *testing.T) {
 // secrets' seals of two sessions, which are in two packs each, and all blobs.
 func TestSealed(t *testing.T) {
 	blobs, sessions, total := 0, 0, 0
-	err := sealed("../testdata/released/v1/repo", func(b blob) error {
+	err := sealed("../../testdata/released/v1/repo", func(b blob) error {
 		if b.session {
 			sessions++
 			if len(b.data) != 48 {

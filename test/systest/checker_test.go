@@ -22,7 +22,7 @@ func newChecker(t *testing.T) *bench {
 		}
 		b.Skip(why)
 	}
-	check, err := filepath.Abs("../testdata/checker/check.py")
+	check, err := filepath.Abs("../../testdata/checker/check.py")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func newChecker(t *testing.T) *bench {
 
 func TestCheckerVectors(t *testing.T) {
 	b := newChecker(t)
-	vectors, err := filepath.Abs("../testdata/vectors")
+	vectors, err := filepath.Abs("../../testdata/vectors")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ open(b"\xff\n\xfe", "w").write("odd")'
 // The repository of docs/format/example.md is whole, and what the page says is in it.
 func TestCheckerRestoresTheExample(t *testing.T) {
 	b := newChecker(t)
-	top, err := filepath.Abs("../testdata")
+	top, err := filepath.Abs("../../testdata")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	fidelityPage = "../docs/fidelity.md"
+	fidelityPage = "../../docs/fidelity.md"
 	tableBegins  = "<!-- made by make fidelity: begin -->\n"
 	tableEnds    = "<!-- made by make fidelity: end -->\n"
 )
@@ -40,7 +40,7 @@ func checkTable(t *testing.T, cells []*cell, verdicts map[string][]string) {
 			t.Fatal(err)
 		}
 	default:
-		t.Errorf("%s does not say what this run gave; if that is right, go test -tags system ./systest -run TestFidelity -fidelity.write\n%s", fidelityPage, difference(old, table))
+		t.Errorf("%s does not say what this run gave; if that is right, go test -tags system ./test/systest -run TestFidelity -fidelity.write\n%s", fidelityPage, difference(old, table))
 	}
 }
 

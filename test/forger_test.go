@@ -1,4 +1,4 @@
-package preserve_test
+package test
 
 import (
 	"crypto/aes"

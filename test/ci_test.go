@@ -1,4 +1,4 @@
-package preserve_test
+package test
 
 import (
 	"os"
@@ -33,7 +33,7 @@ ok  	preserve	0.010s
 	if err := os.WriteFile(filepath.Join(bin, "go"), []byte("#!/bin/sh\ncat <<'END'\n"+log+"END\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(".ci/test", "./...")
+	cmd := exec.Command("../.ci/test", "./...")
 	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "PV_NO_SKIP=")
 	out, err := cmd.CombinedOutput()
 	if err != nil {

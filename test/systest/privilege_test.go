@@ -14,7 +14,7 @@ import (
 func TestLeastPrivilege(t *testing.T) {
 	b := newBench(t)
 	b.need(true, "setpriv", "systemd-analyze")
-	doc, err := os.ReadFile("../docs/least-privilege.md")
+	doc, err := os.ReadFile("../../docs/least-privilege.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestLeastPrivilege(t *testing.T) {
 		}
 	}
 	// The unit is one, but for the program, which is not installed here.
-	unit, err := os.ReadFile("../docs/examples/preserve.service")
+	unit, err := os.ReadFile("../../docs/examples/preserve.service")
 	if err != nil {
 		t.Fatal(err)
 	}
