@@ -96,7 +96,7 @@ func (t *Target) meetDir(d *dir) (entered, there bool, err error) {
 		return true, true, t.enter(d, &st)
 	case stay:
 		t.conflict()
-		return false, true, &Warning{d.path, "create directory", why}
+		return false, true, &Warning{Path: d.path, What: "create directory", Err: why}
 	}
 	return false, true, nil
 }

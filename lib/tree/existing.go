@@ -50,7 +50,7 @@ func (t *Target) meet(n *Node) (done bool, err error) {
 	}
 	if st.Type == rec.Dir && !(t.into.Delete && !t.spare.Load()) {
 		if empty, err := t.isEmptyDir(dirfd, base(e.Path)); err != nil || !empty {
-			return true, &Warning{e.Path, "create " + e.Type.String(), errTaken}
+			return true, &Warning{Path: e.Path, What: "create " + e.Type.String(), Err: errTaken}
 		}
 	}
 	if e.Type != rec.HardLink && t.into.Overwrite == Changed && t.same(dirfd, e, &st) {

@@ -153,19 +153,19 @@ func putAll(t testing.TB, tg *Target, content string, es ...*rec.Entry) (err err
 		}
 		if e.Type != rec.File {
 			if err = n.Make(); err != nil {
-				tg.Warn(&Warning{e.Path, "make", err})
+				tg.Warn(&Warning{Path: e.Path, What: "make", Err: err})
 			}
 			continue
 		}
 		o, cerr := n.Create()
 		if cerr != nil {
-			tg.Warn(&Warning{e.Path, "create", cerr})
+			tg.Warn(&Warning{Path: e.Path, What: "create", Err: cerr})
 			continue
 		}
 		_, err = o.WriteAt([]byte(content[:e.Size]), 0)
 		must(t, err)
 		if err = o.Finish(e); err != nil {
-			tg.Warn(&Warning{e.Path, "finish", err})
+			tg.Warn(&Warning{Path: e.Path, What: "finish", Err: err})
 		}
 	}
 	must(t, tg.Close())

@@ -156,7 +156,7 @@ func (t *Target) tryLink(n *Node) error {
 	l := n.leader
 	what := "create hard link to " + rec.Quote(l.node.e.Path)
 	if l.err != nil {
-		return &Warning{n.e.Path, what, ErrLeader}
+		return &Warning{Path: n.e.Path, What: what, Err: ErrLeader}
 	}
 	from, err := t.acquire(l.node.dir)
 	if err != nil {
@@ -204,7 +204,7 @@ func (n *Node) linkAs(what string, from, to int, name string) error {
 		}
 	}
 	if errors.Is(err, unix.EXDEV) {
-		return &Warning{n.e.Path, what, ErrApart}
+		return &Warning{Path: n.e.Path, What: what, Err: ErrApart}
 	}
 	if err != nil {
 		return n.refused(what, err)
@@ -260,6 +260,6 @@ func (t *Target) lateFlags(l *leader) {
 		}
 	}
 	if err != nil {
-		t.report(n.e.Path, "set inode flags "+FlagNames(n.e.Flags), err)
+		t.lacks(n.e.Path, "set inode flags "+FlagNames(n.e.Flags), err)
 	}
 }

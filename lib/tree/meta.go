@@ -77,7 +77,7 @@ func (m *meta) soften(what string, err error) error {
 	if hopeless(err) {
 		return op(what, err)
 	}
-	m.t.report(m.e.Path, what, err)
+	m.t.lacks(m.e.Path, what, err)
 	return nil
 }
 
@@ -116,7 +116,7 @@ func (m *meta) chown(uid, gid uint32) error {
 	}
 	m.noOwner = true
 	if e.Type == rec.Char || e.Type == rec.Block {
-		return &Warning{e.Path, "create " + e.Type.String(), ErrOwner}
+		return &Warning{Path: e.Path, What: "create " + e.Type.String(), Err: ErrOwner}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -274,7 +274,7 @@ func (m *meta) setFlags() {
 		if err == nil {
 			err = errFlags
 		}
-		m.t.report(m.e.Path, "set inode flags "+FlagNames(missed), err)
+		m.t.lacks(m.e.Path, "set inode flags "+FlagNames(missed), err)
 	}
 }
 

@@ -69,7 +69,7 @@ type Out struct {
 func (o *Out) create() (err error) {
 	n := o.n
 	if n.e.Type != rec.File {
-		return &Warning{n.e.Path, "create file", errors.ErrUnsupported}
+		return &Warning{Path: n.e.Path, What: "create file", Err: errors.ErrUnsupported}
 	}
 	if n.old != nil && o.patchInPlace() {
 		return nil

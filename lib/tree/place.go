@@ -48,7 +48,7 @@ func (n *Node) place(dirfd int, temp string) error {
 // there before, others may well make things too.
 func (n *Node) refused(what string, err error) error {
 	if n.dir.old && errors.Is(err, unix.EEXIST) {
-		return &Warning{n.e.Path, what, ErrExists}
+		return &Warning{Path: n.e.Path, What: what, Err: ErrExists}
 	}
 	return refused(n.e.Path, what, err)
 }

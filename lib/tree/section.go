@@ -53,7 +53,7 @@ func (t *Target) again(e *rec.Entry) (bool, error) {
 	if l != nil {
 		t.drop(l)
 	}
-	return false, &Warning{e.Path, "create " + e.Type.String(), ErrTwice}
+	return false, &Warning{Path: e.Path, What: "create " + e.Type.String(), Err: ErrTwice}
 }
 
 // living returns the directory of an earlier section that is not complete yet,

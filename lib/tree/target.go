@@ -87,6 +87,8 @@ type Warning struct {
 	Path string
 	What string // "set extended attribute user.x", "make a device"
 	Err  error
+	// Made says that the entry is there, with its content, and lacks only this piece of metadata.
+	Made bool
 }
 
 func (w *Warning) Error() string { return w.What + ": " + w.Err.Error() }
@@ -212,8 +214,15 @@ func (t *Target) fail(path string, err error) {
 	}
 }
 
-// report tells of an entry that was made, but not as it should be.
-func (t *Target) report(path, what string, err error) { t.Warn(&Warning{path, what, err}) }
+// lacks tells of an entry that was made, but without a piece of its metadata.
+func (t *Target) lacks(path, what string, err error) {
+	t.Warn(&Warning{Path: path, What: what, Err: err, Made: true})
+}
+
+// report tells of what could not be done about a path.
+func (t *Target) report(path, what string, err error) {
+	t.Warn(&Warning{Path: path, What: what, Err: err})
+}
 
 // done ends a node: its directory may be complete now.
 func (t *Target) done(d *dir) {
@@ -358,5 +367,5 @@ func refused(path, what string, err error) error {
 	if hopeless(err) {
 		return op(what, err)
 	}
-	return &Warning{path, what, err}
+	return &Warning{Path: path, What: what, Err: err}
 }

@@ -19,6 +19,7 @@ type assembler struct {
 	out    *rec.Writer
 	rules  *rules
 	end    rec.End // with our own warnings
+	bare   *tool.Tally
 
 	// settle is how long after it was read a file is looked at again; 0: it is
 	// not.
@@ -51,7 +52,7 @@ type assembler struct {
 }
 
 func newAssembler(env *tool.Env, r *reader, out *rec.Writer, rules *rules) *assembler {
-	return &assembler{env: env, reader: r, out: out, rules: rules, page: &page{}, sleep: time.Sleep,
+	return &assembler{env: env, bare: env.NewTally("entries"), reader: r, out: out, rules: rules, page: &page{}, sleep: time.Sleep,
 		moved: map[string]string{}, lost: map[string]*rec.Entry{}}
 }
 
@@ -150,6 +151,10 @@ func (a *assembler) tell(f *file) {
 		a.end.Warn(f.warning)
 		f.warning = ""
 	}
+	if f.bare != "" {
+		a.bare.Add(rec.Quote(f.entry.Path), f.bare)
+		f.bare = ""
+	}
 }
 
 // lookBack tells of sources that are not what they were when the scan saw them. If nothing of them is
@@ -189,6 +194,7 @@ func (a *assembler) finish(before *rec.End) error {
 			return err
 		}
 	}
+	a.bare.Tell(a.end.Warn)
 	if err := a.lookBack(); err != nil {
 		return err
 	}

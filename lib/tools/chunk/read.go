@@ -56,7 +56,8 @@ type file struct {
 
 	reader          *reader
 	notice, warning string
-	err             error // why it cannot be read
+	bare            string // why not all of its attributes could be read
+	err             error  // why it cannot be read
 }
 
 // A segment is a stretch of a file that is not a hole.
@@ -149,7 +150,7 @@ func (r *reader) attributes(f *file, read func() ([]rec.XAttr, uint32, error)) {
 		f.unsure, f.missing = true, errors.Is(err, fs.ErrNotExist)
 	default:
 		f.unsure = true
-		f.warning = fmt.Sprintf("%s: read attributes: %s", rec.Quote(f.entry.Path), cause(err))
+		f.bare = "read attributes: " + cause(err)
 	}
 }
 

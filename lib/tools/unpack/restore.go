@@ -22,7 +22,8 @@ import (
 func restore(env *tool.Env, o options, src source, b base) error {
 	// The directory is made when the snapshot has come and is believed, and
 	// not for a stream that is none.
-	r := &restorer{base: b, dir: o.dir, alone: o.from.command == "" && !o.place.follow, place: o.place, sections: o.choice.strip > 0, plan: planner{bufio.NewWriter(env.Stdout)}}
+	r := &restorer{base: b, dir: o.dir, alone: o.from.command == "" && !o.place.follow, place: o.place, sections: o.choice.strip > 0, plan: planner{bufio.NewWriter(env.Stdout)},
+		lacks: env.NewTally("entries")}
 	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser(), MetaOnly: o.place.dry}, r)
 	if r.target == nil {
 		return err
@@ -30,6 +31,7 @@ func restore(env *tool.Env, o options, src source, b base) error {
 	if err == nil {
 		err = r.target.Close()
 	}
+	r.lacks.Tell(nil)
 	if ferr := r.plan.out.Flush(); err == nil && ferr != nil {
 		return fmt.Errorf("write the plan: %w", ferr)
 	}
@@ -64,6 +66,7 @@ type restorer struct {
 	last     string // path of the last entry; with sections
 	spared   bool
 	plan     planner
+	lacks    *tool.Tally
 }
 
 // An output is a file on its way.
@@ -224,7 +227,15 @@ func (r *restorer) open(f *output) error {
 	return nil
 }
 
-func (r *restorer) warn(w *tree.Warning) { r.env.Warn("%s: %s", rec.Quote(w.Path), w) }
+// warn names what is missing. What an entry lacks that is there is counted: a file system that
+// takes no attributes refuses them for each file.
+func (r *restorer) warn(w *tree.Warning) {
+	if w.Made {
+		r.lacks.Add(rec.Quote(w.Path), w.Error())
+		return
+	}
+	r.env.Warn("%s: %s", rec.Quote(w.Path), w)
+}
 
 // lenient turns what concerns one entry only into a message.
 func (r *restorer) lenient(e *rec.Entry, err error) error {
