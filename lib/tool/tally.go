@@ -18,7 +18,7 @@ type Tally struct {
 }
 
 type count struct {
-	text, first string
+	text, first string // first is the least name
 	n           uint64
 }
 
@@ -39,6 +39,7 @@ func (t *Tally) Add(name, text string) {
 	switch {
 	case c != nil:
 		c.n++
+		c.first = min(c.first, name) // in whatever order they come
 	case len(t.order) < maxTallied:
 		c = &count{text, name, 1}
 		t.counts[text] = c
