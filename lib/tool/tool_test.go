@@ -112,6 +112,9 @@ func TestCleanupRunsOnce(t *testing.T) {
 	}
 }
 
+// kept are files whose descriptor has another owner: collecting them would close it.
+var kept []*os.File
+
 // Asking whether a file is a terminal must leave it able to have deadlines: a
 // dead connection would else hold a sink for ever.
 func TestInputKeepsDeadlines(t *testing.T) {
@@ -120,13 +123,14 @@ func TestInputKeepsDeadlines(t *testing.T) {
 		t.Fatal(err)
 	}
 	stdin := os.NewFile(uintptr(fds[0]), "stdin") // blocking, as a process finds it
-	defer stdin.Close()
+	kept = append(kept, stdin)
 	defer unix.Close(fds[1])
 	e := NewEnv("pv-x", nil, pollable(stdin), io.Discard, io.Discard)
 	in, err := e.Input()
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer in.(*os.File).Close()
 	if err := in.(*os.File).SetReadDeadline(time.Now().Add(10 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}

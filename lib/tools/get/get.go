@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"preserve/lib/confine"
 	"preserve/lib/id"
@@ -54,6 +55,8 @@ const usage = `usage: pv-get REPO ID [--meta] >sealed
   --id         "repository" and the repository's own id; with --has before the list
   --keys       the names of the wrapped keys
   --key NAME   the wrapped key of that name, for pv-key unwrap
+  --idle TIME  give up when the other side neither asks nor takes anything for so
+               long (default: never)
   -v, -q       say more, say less
 `
 
@@ -71,6 +74,7 @@ type asked struct {
 	key              string
 	keys             bool
 	about            bool // its own id
+	idle             time.Duration
 	sinceIDs, hasIDs []id.ID
 }
 
@@ -88,6 +92,7 @@ func parse(env *tool.Env) (*asked, error) {
 	fs.StringVar(&a.key, "key", "", "")
 	fs.BoolVar(&a.keys, "keys", false, "")
 	fs.BoolVar(&a.about, "id", false, "")
+	idle := tool.Duration(fs, "idle", 0)
 	words, err := env.Parse(fs, usage)
 	if err != nil {
 		return nil, err
@@ -112,6 +117,7 @@ func parse(env *tool.Env) (*asked, error) {
 	case (a.since != "" || a.known != "") && a.copy == "":
 		return nil, tool.Usagef("--since and --known go with --copy")
 	}
+	a.idle = *idle
 	if a.repo = words[0]; len(words) == 2 {
 		a.id = words[1]
 	}
@@ -141,6 +147,7 @@ func Run(env *tool.Env) (err error) {
 	if a.repo = at.Path; at.Remote() {
 		return a.there(env, at)
 	}
+	env.Idle(a.idle)
 	o := store.Options{Warn: env.Warn, Note: env.Notice}
 	switch {
 	case a.has != "", a.about:

@@ -53,6 +53,9 @@ func (a *asked) there(env *tool.Env, at remote.Address) error {
 			words = append(words, "--meta")
 		}
 	}
+	if a.idle != 0 {
+		words = append(words, "--idle", a.idle.String())
+	}
 	switch file, is := env.Stdout.(*os.File); {
 	case a.has != "", a.ids, a.keys, a.about, a.key != "" && is && tool.IsTerminal(file):
 		run = at.Answer // nothing of another machine's comes to a terminal as it is

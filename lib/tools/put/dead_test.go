@@ -90,6 +90,38 @@ func TestTicksKeepAQuietPipeAlive(t *testing.T) {
 	}
 }
 
+// Ticks, sessions and ends of empty streams are signs of life, and no blobs: with --idle a run
+// that gets nothing else ends, and what was whole stays.
+func TestIdle(t *testing.T) {
+	t.Parallel()
+	tree := storetest.New(1).Tree(2, 2, 2, 100)
+	loose := storetest.Loose(tree.Session, tree.Blobs[:2]...)
+	for name, c := range map[string]struct{ first, then []rec.Record }{
+		"ticks":         {tree.Records()[:4], []rec.Record{&rec.Tick{Files: 1}}},
+		"sessions":      {tree.Records()[:4], []rec.Record{tree.Session}},
+		"empty streams": {loose, []rec.Record{&rec.Head{Kind: rec.Sealed, Order: rec.Loose}, &rec.End{}}},
+	} {
+		dir := filepath.Join(t.TempDir(), "repo")
+		cmd, w, errs := start(t, "-v", "--idle", "300ms", dir)
+		first, _ := stream(t, c.first)
+		then, _ := stream(t, c.then)
+		_, err := w.Write(first)
+		for deadline := time.Now().Add(20 * time.Second); err == nil && time.Now().Before(deadline); { // until it hangs up
+			_, err = w.Write(then)
+			time.Sleep(5 * time.Millisecond)
+		}
+		w.Close()
+		_ = cmd.Wait()
+		text := errs.String()
+		if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(text, "the peer is alive, but has sent no blob for 300ms") || snapshots(dir) != 0 || count(dir, "tmp") != 0 {
+			t.Fatalf("%s: %d %s %q", name, code, text, files(dir))
+		}
+		if !strings.Contains(text, "2 new blobs") || count(dir, "packs") == 0 || !exclusive(t, dir) {
+			t.Errorf("%s: what was whole was not kept: %s", name, text)
+		}
+	}
+}
+
 // What a pv-put that was killed was writing is removed by the next.
 func TestKilledLeavesNothingForLong(t *testing.T) {
 	t.Parallel()

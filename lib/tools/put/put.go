@@ -23,7 +23,7 @@ import (
 	"preserve/lib/tool"
 )
 
-const usage = `usage: pv-put [--as LABEL] [--stall DURATION] [--max-bytes SIZE]
+const usage = `usage: pv-put [--as LABEL] [--stall DURATION] [--idle DURATION] [--max-bytes SIZE]
               [--checkpoint DURATION] REPO <sealed
        pv-put --key NAME REPO <wrapped
 
@@ -31,6 +31,7 @@ const usage = `usage: pv-put [--as LABEL] [--stall DURATION] [--max-bytes SIZE]
 
   --as LABEL        what the repository calls the client, in its lists
   --stall DURATION  give up when nothing arrives for so long (default 15m)
+  --idle DURATION   give up when no blob arrives for so long (default: never)
   --max-bytes SIZE  store no more when all files of REPO together would have more:
                     bytes, or a number with K, M, G or T
   --checkpoint DURATION
@@ -58,6 +59,7 @@ func Run(env *tool.Env) error {
 	fs := env.Flags()
 	label := fs.String("as", "", "")
 	stall := tool.Duration(fs, "stall", stallDefault)
+	idle := tool.Duration(fs, "idle", 0)
 	checkpoint := tool.Duration(fs, "checkpoint", checkpointDefault)
 	quota := fs.String("max-bytes", "", "")
 	keyName := fs.String("key", "", "")
@@ -85,7 +87,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	if at.Remote() {
-		return at.Answer(env, "pv-put", there(*label, *quota, *keyName, *stall, *checkpoint, *existing)...)
+		return at.Answer(env, "pv-put", there(*label, *quota, *keyName, *stall, *idle, *checkpoint, *existing)...)
 	}
 	if *keyName != "" {
 		return putKey(env, *keyName, at.Path)
@@ -118,7 +120,7 @@ func Run(env *tool.Env) error {
 	}
 	defer env.OnExit(p.Abort)() // taken back after Close
 	defer p.Close()
-	l := &loop{env: env, r: r, p: p, order: h.Order}
+	l := &loop{env: env, r: r, p: p, order: h.Order, idle: *idle}
 	if h.Order == rec.Up {
 		return l.commit()
 	}
@@ -158,7 +160,7 @@ const (
 
 // there is what pv-put is told on the machine of a repository behind ssh: no more than
 // was said here, so that a pv-serve over there recognises it.
-func there(label, quota, keyName string, stall, checkpoint time.Duration, existing bool) (words []string) {
+func there(label, quota, keyName string, stall, idle, checkpoint time.Duration, existing bool) (words []string) {
 	for _, o := range []struct{ name, value string }{{"--as", label}, {"--max-bytes", quota}, {"--key", keyName}} {
 		if o.value != "" {
 			words = append(words, o.name, o.value)
@@ -166,6 +168,9 @@ func there(label, quota, keyName string, stall, checkpoint time.Duration, existi
 	}
 	if stall != stallDefault {
 		words = append(words, "--stall", stall.String())
+	}
+	if idle != 0 {
+		words = append(words, "--idle", idle.String())
 	}
 	if checkpoint != checkpointDefault {
 		words = append(words, "--checkpoint", checkpoint.String())
@@ -190,6 +195,7 @@ type loop struct {
 	p      *store.Put
 	order  string
 	healed uint64
+	idle   time.Duration // how long no blob may come; 0: for ever
 }
 
 // commit stores a stream in order up and commits its snapshot.
@@ -251,6 +257,7 @@ func (l *loop) added() string {
 func (l *loop) each(blob func(*rec.Blob) error) (*rec.End, error) {
 	var end *rec.End
 	status := 0
+	last := time.Now() // when the last blob was stored
 	for {
 		v, err := l.r.Next()
 		if err == io.EOF {
@@ -264,10 +271,12 @@ func (l *loop) each(blob func(*rec.Blob) error) (*rec.End, error) {
 		case *rec.Blob:
 			err = blob(v)
 			v.Free()
+			last = time.Now()
 		case *rec.Session:
 			err = l.p.Session(v)
 		case *rec.Checkpoint:
 			err = l.checkpoint(v.ID)
+			last = time.Now()
 		case *rec.Missing:
 			l.env.Warn("blob %s was missing where the stream was made", v.ID)
 		case *rec.Stored, *rec.Toc:
@@ -284,6 +293,9 @@ func (l *loop) each(blob func(*rec.Blob) error) (*rec.End, error) {
 			}
 		case *rec.Tick:
 			err = l.p.Turn()
+		}
+		if _, ends := v.(*rec.End); err == nil && !ends && l.idle > 0 && time.Since(last) > l.idle {
+			err = fmt.Errorf("the peer is alive, but has sent no blob for %v", l.idle)
 		}
 		if err != nil {
 			return nil, l.wrap(err)

@@ -13,13 +13,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"preserve/lib/tool"
 )
 
-const usage = `usage: pv-serve --as NAME --allow put,has[,get] [--max-bytes SIZE] REPO
+const usage = `usage: pv-serve --as NAME --allow put,has[,get] [--max-bytes SIZE] [--idle TIME] REPO
 
 	in authorized_keys, one line for each client:
 	restrict,command="pv-serve --as laptop --allow put,has /srv/repo" ssh-ed25519 AAAA…
@@ -33,6 +34,8 @@ changed or removed by nobody who comes in so.
                     read everything (sealed, as it is)
   --max-bytes SIZE  store no more when all files of REPO together would have more:
                     bytes, or a number with K, M, G or T
+  --idle TIME       end a run when no blob arrives, or nothing is asked and taken, for
+                    so long (default 1h; 0: never)
   -v, -q            say more, say only errors and warnings
 `
 
@@ -65,6 +68,7 @@ func command(env *tool.Env, asked string) ([]string, error) {
 	as := fs.String("as", "", "")
 	allow := fs.String("allow", "", "")
 	maxBytes := fs.String("max-bytes", "", "")
+	idle := tool.Duration(fs, "idle", time.Hour)
 	words, err := env.Parse(fs, usage)
 	if err != nil {
 		return nil, err
@@ -99,6 +103,9 @@ func command(env *tool.Env, asked string) ([]string, error) {
 		if *maxBytes != "" {
 			argv = append(argv, "--max-bytes", *maxBytes)
 		}
+	}
+	if *idle != 0 {
+		argv = append(argv, "--idle", idle.String())
 	}
 	argv = append(append(argv, r.options...), "--", words[0])
 	if r.id != "" {

@@ -21,7 +21,7 @@ func run(allow, asked string, more ...string) ([]string, error) {
 }
 
 func TestAllowed(t *testing.T) {
-	put := []string{"pv-put", "--as", "laptop", "--", "/srv/re po"}
+	put := []string{"pv-put", "--as", "laptop", "--idle", "1h0m0s", "--", "/srv/re po"}
 	for _, c := range []struct {
 		allow, asked string
 		want         []string
@@ -29,20 +29,20 @@ func TestAllowed(t *testing.T) {
 		{"put", "'pv-put' '/srv/re po'", put},
 		{"put", "pv-put '/srv/re po'", put},
 		{"put,has", "  pv-put  /srv/re' 'po ", put},
-		{"put", "'pv-put' '-q' '/srv/re po'", []string{"pv-put", "-q", "--as", "laptop", "--", "/srv/re po"}},
-		{"has", "'pv-get' '/srv/re po' '--has' '" + id1 + "'", []string{"pv-get", "--has", id1, "--", "/srv/re po"}},
-		{"has", "pv-get -v '/srv/re po' --has " + id1 + "," + id2, []string{"pv-get", "-v", "--has", id1 + "," + id2, "--", "/srv/re po"}},
-		{"get", "pv-get '/srv/re po' " + id1, []string{"pv-get", "--", "/srv/re po", id1}},
-		{"get", "pv-get '/srv/re po' " + id1 + " --meta", []string{"pv-get", "--meta", "--", "/srv/re po", id1}},
-		{"get", "pv-get '/srv/re po' --blobs -", []string{"pv-get", "--blobs", "-", "--", "/srv/re po"}},
-		{"get", "pv-get '/srv/re po' --snapshots", []string{"pv-get", "--snapshots", "--", "/srv/re po"}},
-		{"get", "pv-get '/srv/re po' --ids", []string{"pv-get", "--ids", "--", "/srv/re po"}},
-		{"get", "pv-get '/srv/re po' --copy " + id1, []string{"pv-get", "--copy", id1, "--", "/srv/re po"}},
-		{"get", "pv-get -q '/srv/re po' --copy " + id1 + " --since " + id2 + " --known -", []string{"pv-get", "-q", "--copy", id1, "--since", id2, "--known", "-", "--", "/srv/re po"}},
-		{"get", "pv-get '/srv/re po' --copy " + id1 + " --since " + id2 + "," + id1, []string{"pv-get", "--copy", id1, "--since", id2 + "," + id1, "--", "/srv/re po"}},
-		{"get", "pv-get '/srv/re po' '--copy' '" + id1 + "' '--known' '-'", []string{"pv-get", "--copy", id1, "--known", "-", "--", "/srv/re po"}},
-		{"get", "pv-get '/srv/re po' --keys", []string{"pv-get", "--keys", "--", "/srv/re po"}},
-		{"get", "pv-get '/srv/re po' --key master", []string{"pv-get", "--key", "master", "--", "/srv/re po"}},
+		{"put", "'pv-put' '-q' '/srv/re po'", []string{"pv-put", "-q", "--as", "laptop", "--idle", "1h0m0s", "--", "/srv/re po"}},
+		{"has", "'pv-get' '/srv/re po' '--has' '" + id1 + "'", []string{"pv-get", "--idle", "1h0m0s", "--has", id1, "--", "/srv/re po"}},
+		{"has", "pv-get -v '/srv/re po' --has " + id1 + "," + id2, []string{"pv-get", "-v", "--idle", "1h0m0s", "--has", id1 + "," + id2, "--", "/srv/re po"}},
+		{"get", "pv-get '/srv/re po' " + id1, []string{"pv-get", "--idle", "1h0m0s", "--", "/srv/re po", id1}},
+		{"get", "pv-get '/srv/re po' " + id1 + " --meta", []string{"pv-get", "--idle", "1h0m0s", "--meta", "--", "/srv/re po", id1}},
+		{"get", "pv-get '/srv/re po' --blobs -", []string{"pv-get", "--idle", "1h0m0s", "--blobs", "-", "--", "/srv/re po"}},
+		{"get", "pv-get '/srv/re po' --snapshots", []string{"pv-get", "--idle", "1h0m0s", "--snapshots", "--", "/srv/re po"}},
+		{"get", "pv-get '/srv/re po' --ids", []string{"pv-get", "--idle", "1h0m0s", "--ids", "--", "/srv/re po"}},
+		{"get", "pv-get '/srv/re po' --copy " + id1, []string{"pv-get", "--idle", "1h0m0s", "--copy", id1, "--", "/srv/re po"}},
+		{"get", "pv-get -q '/srv/re po' --copy " + id1 + " --since " + id2 + " --known -", []string{"pv-get", "-q", "--idle", "1h0m0s", "--copy", id1, "--since", id2, "--known", "-", "--", "/srv/re po"}},
+		{"get", "pv-get '/srv/re po' --copy " + id1 + " --since " + id2 + "," + id1, []string{"pv-get", "--idle", "1h0m0s", "--copy", id1, "--since", id2 + "," + id1, "--", "/srv/re po"}},
+		{"get", "pv-get '/srv/re po' '--copy' '" + id1 + "' '--known' '-'", []string{"pv-get", "--idle", "1h0m0s", "--copy", id1, "--known", "-", "--", "/srv/re po"}},
+		{"get", "pv-get '/srv/re po' --keys", []string{"pv-get", "--idle", "1h0m0s", "--keys", "--", "/srv/re po"}},
+		{"get", "pv-get '/srv/re po' --key master", []string{"pv-get", "--idle", "1h0m0s", "--key", "master", "--", "/srv/re po"}},
 	} {
 		got, err := run(c.allow, c.asked)
 		if err != nil || !slices.Equal(got, c.want) {
@@ -56,8 +56,12 @@ func TestAllowed(t *testing.T) {
 			}
 		}
 	}
-	got, err := run("put", "pv-put '/srv/re po'", "--max-bytes", "10G")
-	if err != nil || !slices.Equal(got, []string{"pv-put", "--as", "laptop", "--max-bytes", "10G", "--", "/srv/re po"}) {
+	got, err := run("put", "pv-put '/srv/re po'", "--max-bytes", "10G", "--idle", "90s")
+	if err != nil || !slices.Equal(got, []string{"pv-put", "--as", "laptop", "--max-bytes", "10G", "--idle", "1m30s", "--", "/srv/re po"}) {
+		t.Errorf("%q, %v", got, err)
+	}
+	got, err = run("get", "pv-get '/srv/re po' --ids", "--idle", "0")
+	if err != nil || !slices.Equal(got, []string{"pv-get", "--ids", "--", "/srv/re po"}) {
 		t.Errorf("%q, %v", got, err)
 	}
 }
