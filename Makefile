@@ -4,13 +4,22 @@ override SRC := $(value SRC)
 export SRC
 export CGO_ENABLED = 0
 PREFIX = /usr/local
+BIN = bin
+TOOLS = $(notdir $(wildcard cmd/*))
+SCRIPTS = $(notdir $(filter-out %/pv-first-backup,$(wildcard scripts/pv-*)))
+PAGES = $(notdir $(wildcard docs/man/*.md))
+VERSION = $(shell sed -n 's/^const Version = "\(.*\)"/\1/p' lib/tool/version.go)
+# The commit and its date, for --version. Under sudo git may not tell; go would fail over that.
+COMMIT = $(shell git describe --always --dirty --exclude '*' --abbrev=12 2>/dev/null)
+STAMP = $(if $(COMMIT),commit $(COMMIT)$(shell git log -1 --format=', %cs' 2>/dev/null))
+BUILD = go build -trimpath -buildvcs=false -ldflags "-X 'preserve/lib/tool.stamp=$(STAMP)'"
 FUZZTIME = 10s
 SHELLS = $(wildcard scripts/pv-* .ci/*) testdata/treedump test/randomness/dieharder
 
-.PHONY: all test check race fuzz bench system randomness dieharder fidelity backup install clean
+.PHONY: all test check race fuzz bench system randomness dieharder fidelity backup install uninstall clean
 
 all:
-	go build -trimpath -o bin/ ./cmd/...
+	$(BUILD) -o bin/ ./cmd/...
 
 # Tests; says what was skipped and why.
 test:
@@ -58,10 +67,21 @@ fidelity: all
 backup: all
 	@scripts/pv-first-backup "$$SRC"
 
-install: all
-	install -d $(DESTDIR)$(PREFIX)/bin
-	install bin/* scripts/pv-backup scripts/pv-restore scripts/pv-list scripts/pv-verify scripts/pv-recover scripts/pv-copy $(DESTDIR)$(PREFIX)/bin
-	install -m 644 scripts/pv-common.sh $(DESTDIR)$(PREFIX)/bin
+# Builds only what make has not built: so it needs no Go, and works under sudo.
+install: $(TOOLS:%=$(BIN)/%)
+	umask 022; install -d "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/share/man/man1"
+	install -m 755 $^ $(SCRIPTS:%=scripts/%) "$(DESTDIR)$(PREFIX)/bin"
+	@set -e; for page in $(PAGES:.md=); do \
+		awk -f docs/man/roff.awk -v name=$$page -v version=$(VERSION) docs/man/$$page.md | \
+		install -m 644 /dev/stdin "$(DESTDIR)$(PREFIX)/share/man/man1/$$page.1"; \
+	done
+
+$(BIN)/%:
+	$(BUILD) -o $@ ./cmd/$*
+
+uninstall:
+	for f in $(TOOLS) $(SCRIPTS); do rm -f "$(DESTDIR)$(PREFIX)/bin/$$f"; done
+	for f in $(PAGES:.md=.1); do rm -f "$(DESTDIR)$(PREFIX)/share/man/man1/$$f"; done
 
 clean:
 	rm -rf bin

@@ -33,9 +33,6 @@ import (
 	"preserve/lib/visible"
 )
 
-// Version of the programs, for -version.
-const Version = "0.1"
-
 // An Env is one run of a command. Tests make their own.
 type Env struct {
 	Name   string
@@ -363,7 +360,7 @@ func (e *Env) Parse(fs *flag.FlagSet, usage string) ([]string, error) {
 			return nil, e.help(usage + common)
 		}
 		if e.version {
-			return nil, e.help(e.Name + " " + Version + "\n")
+			return nil, e.help(version(e.Name))
 		}
 		if err != nil {
 			return nil, &UsageError{flagError(err)}

@@ -81,7 +81,7 @@ func TestParse(t *testing.T) {
 func TestVersion(t *testing.T) {
 	e, stdout, _ := env("--version", "x")
 	_, err := e.Parse(e.Flags(), "usage")
-	if e.Status(err) != 0 || stdout.String() != "pv-x "+Version+"\n" {
+	if e.Status(err) != 0 || stdout.String() != version("pv-x") {
 		t.Errorf("%v, %q", err, stdout)
 	}
 }
