@@ -16,12 +16,12 @@ BUILD = go build -trimpath -buildvcs=false -ldflags "-X 'preserve/lib/tool.stamp
 FUZZTIME = 10s
 SHELLS = $(wildcard scripts/pv-* .ci/*) testdata/treedump test/randomness/dieharder
 
-.PHONY: all test check race fuzz bench system randomness dieharder fidelity backup install uninstall clean
+.PHONY: all test check flaky race fuzz bench system randomness dieharder fidelity backup install uninstall clean
 
 all:
 	$(BUILD) -o bin/ ./cmd/...
 
-# Tests; says what was skipped and why.
+# A line for each package, the logs of what failed, and what was skipped and why.
 test:
 	.ci/test ./...
 
@@ -33,6 +33,10 @@ check:
 	go tool -modfile=tools.mod staticcheck -tags system ./...
 	.ci/shells $(SHELLS)
 	.ci/test ./...
+
+# Everything ten times, under load: two hours.
+flaky:
+	.ci/flaky ./...
 
 race:
 	CGO_ENABLED=1 go test -race ./...
