@@ -44,6 +44,7 @@ var allowed = []struct {
 	{0, "spool", []string{sys}},
 	{0, "acl", nil},
 	{0, "visible", nil},
+	{1, "keep", []string{"id"}},
 	{1, "pattern", []string{globs, "visible"}},
 	{1, "tool", []string{"confine", "visible", sys}},
 	{2, "remote", []string{"tool"}},
@@ -73,12 +74,13 @@ var allowed = []struct {
 	{5, "tools/json", []string{"confine", "rec", "tool", "visible", "wire"}},
 	{5, "tools/tee", []string{"rec", "tool"}},
 	{5, "tools/job", []string{"job", "remote", "tool"}},
+	{5, "tools/keep", []string{"confine", "id", "keep", "tool"}},
 	{5, "tools/serve", []string{"tool", sys}},
 }
 
 // bare packages never reach these, not even through others: whoever runs them
 // need not be trusted with a key.
-var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve", "tools/job"}
+var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve", "tools/job", "tools/keep"}
 var secret = []string{"key", "box"}
 
 // imports returns what the .go files of each package import, tests apart.

@@ -15,6 +15,7 @@ import (
 	"preserve/lib/tools/get"
 	"preserve/lib/tools/job"
 	"preserve/lib/tools/json"
+	"preserve/lib/tools/keep"
 	"preserve/lib/tools/key"
 	"preserve/lib/tools/put"
 	"preserve/lib/tools/scan"
@@ -30,7 +31,7 @@ func TestMain(m *testing.M) {
 	commands := map[string]func(){}
 	for name, run := range map[string]func(*tool.Env) error{
 		"pv-scan": scan.Run, "pv-chunk": chunk.Run, "pv-seal": seal.Run, "pv-put": put.Run,
-		"pv-get": get.Run, "pv-unpack": unpack.Run, "pv-key": key.Run, "pv-json": json.Run, "pv-tee": tee.Run, "pv-job": job.Run, "pv-serve": serve.Run,
+		"pv-get": get.Run, "pv-unpack": unpack.Run, "pv-key": key.Run, "pv-json": json.Run, "pv-tee": tee.Run, "pv-job": job.Run, "pv-serve": serve.Run, "pv-keep": keep.Run,
 	} {
 		commands[name] = func() { tool.Main(name, run) }
 	}
