@@ -282,7 +282,7 @@ func withStream(env *tool.Env, dir string, h rec.Head, so store.Options, work fu
 		return err
 	}
 	if h.Order != rec.Asked { // there it waits for its input
-		o.w.Tick(nil, func() (files, bytes uint64) { return o.blobs.Load(), o.bytes.Load() })
+		o.w.Tick(nil, func() (files, bytes uint64) { return 0, o.bytes.Load() })
 	}
 	repo, err := open(env, dir, so)
 	if err == nil {

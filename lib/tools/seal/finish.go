@@ -15,7 +15,7 @@ func (s *sealer) finish() error {
 	if err != nil {
 		return err
 	}
-	end := &rec.End{Status: s.end.Status, Entries: s.check.Entries, Warnings: s.end.Warnings}
+	end := &rec.End{Status: s.end.Status, Warnings: s.end.Warnings}
 	same, unchanged := id.ID{}, false
 	if s.opts.skip {
 		same, unchanged = s.stored.same(root)
@@ -30,7 +30,7 @@ func (s *sealer) finish() error {
 			return err
 		}
 	}
-	end.Bytes = s.bytes
+	end.Entries, end.Bytes = s.blobs, s.sealed.Load() // what the store counts itself; the snapshot says how many names
 	if err := s.out.Write(end); err != nil {
 		return err
 	}

@@ -195,7 +195,7 @@ func TestSealed(t *testing.T) {
 			t.Errorf("%q stands in the sealed stream", word)
 		}
 	}
-	if o.end.Status != 3 || o.end.Entries != 5 || len(o.end.Warned) != 0 {
+	if o.end.Status != 3 || o.end.Entries != uint64(len(o.blobs)) || len(o.end.Warned) != 0 {
 		t.Errorf("end %+v", o.end)
 	}
 	k, _, err := key.Load(filepath.Join(keyDir, "read"))
@@ -275,6 +275,75 @@ func TestFailNamesNoFile(t *testing.T) {
 	out, stderr, status := seal(streamOf(t, head(), &rec.Fail{Tool: "pv-chunk", Text: "confidential: broken"}), writeKey()...)
 	if bytes.Contains(out, []byte("confidential")) || stderr != "" || status != 1 {
 		t.Errorf("a failure passed on: %d %q", status, stderr)
+	}
+}
+
+// TestTicksTellNothingOfFiles: between the records of a content stream stand ticks that say
+// much of the files. What goes on to the store says how many sealed bytes were sent, and nothing else.
+func TestTicksTellNothingOfFiles(t *testing.T) {
+	stdin, feed := io.Pipe()
+	result, stdout := io.Pipe()
+	env := tool.NewEnv("pv-seal", writeKey(), stdin, stdout, io.Discard)
+	done := make(chan error, 1)
+	go func() {
+		err := Run(env)
+		stdin.CloseWithError(errors.New("pv-seal has ended")) // always nil
+		stdout.CloseWithError(err)
+		done <- err
+	}()
+	in := rec.NewReader(result, rec.Sealed)
+	sent, blobs := uint64(0), uint64(0)
+	sums := map[uint64]bool{0: true} // what a tick may say, which may be made before the last blobs
+	// until reads on to the next tick, or to the end, and checks both.
+	until := func() uint64 {
+		for {
+			v, err := in.Next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			switch v := v.(type) {
+			case *rec.Blob:
+				blobs++
+				sent += uint64(len(v.Data))
+				sums[sent] = true
+			case *rec.Tick:
+				if v.Files != 0 || !sums[v.Bytes] {
+					t.Fatalf("a tick says %d files, %d bytes; sealed were %v", v.Files, v.Bytes, sums)
+				}
+				return v.Bytes
+			case *rec.End:
+				if v.Entries != blobs || v.Bytes != sent {
+					t.Errorf("the end says %+v of %d blobs, %d bytes", v, blobs, sent)
+				}
+				return 0
+			}
+		}
+	}
+	out := rec.NewWriter(feed)
+	write := func(rs ...rec.Record) {
+		for _, r := range rs {
+			if err := out.Write(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := out.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tick := &rec.Tick{Files: 71, Bytes: 1 << 40}
+	write(head(), chunk(0, strings.Repeat("compressible ", 5000)), file("a", x(0, 0, 60000)), &rec.Cut{}, tick)
+	for until() == 0 { // until the chunk has come through
+		write(tick)
+	}
+	write(chunk(0, "short"), file("b", x(0, 0, 5)), file("c", x(0, 0, 5)), tick)
+	until()
+	write(&rec.Cut{}, &rec.End{Entries: 3})
+	if err := feed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	until()
+	if err := <-done; err != nil {
+		t.Error(err)
 	}
 }
 

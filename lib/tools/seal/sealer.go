@@ -63,7 +63,7 @@ type sealer struct {
 	ids    []id.ID // of the chunks that can be named
 	tree   page.Tree
 	wire   *wire.Writer
-	bytes  uint64    // sealed
+	blobs  uint64    // sent
 	notes  *notes    // for the next run
 	closed time.Time // the last checkpoint
 	aside  bool      // what is sealed now is part of a checkpoint only
@@ -71,8 +71,8 @@ type sealer struct {
 	mu   sync.RWMutex
 	sent id.Set
 
-	buffers       sync.Pool
-	files, length atomic.Uint64 // progress
+	buffers sync.Pool
+	sealed  atomic.Uint64 // bytes of blobs' data sent
 }
 
 func newSealer(env *tool.Env, k *key.Key, b *box.Sealer, in *rec.Reader, out *rec.Writer, o options) (*sealer, error) {
@@ -88,7 +88,9 @@ func newSealer(env *tool.Env, k *key.Key, b *box.Sealer, in *rec.Reader, out *re
 	return s, nil
 }
 
-func (s *sealer) progress() (files, bytes uint64) { return s.files.Load(), s.length.Load() }
+// progress is what a tick says to whoever stores the stream: sealed bytes, which he counts
+// himself, and nothing of files and their plaintext.
+func (s *sealer) progress() (files, bytes uint64) { return 0, s.sealed.Load() }
 
 // run seals the whole stream.
 func (s *sealer) run(workers int) (err error) {
@@ -168,7 +170,6 @@ func (s *sealer) chunk(m *par.Map[*item, *item], c *rec.Chunk) error {
 	}
 	n := len(c.Data)
 	s.chunks = append(s.chunks, n)
-	s.length.Add(uint64(n))
 	return m.Put(&item{chunk: c}, int64(n))
 }
 
@@ -198,9 +199,6 @@ func (s *sealer) entry(e *rec.Entry) error {
 		return fmt.Errorf("%w: more than %d entries without a cut", errStream, bounds.MaxEntries)
 	}
 	s.entries = append(s.entries, e)
-	if e.Off == 0 {
-		s.files.Add(1)
-	}
 	return nil
 }
 
@@ -278,8 +276,12 @@ func (s *sealer) write(kind uint8, i id.ID, refs, sealed, sig []byte) error {
 	}
 	b := &rec.Blob{ID: i, Kind: kind, SID: s.box.SID(), Refs: refs, Data: sealed, Sig: sig}
 	b.CRC = b.Sum()
-	s.bytes += uint64(len(sealed))
-	return s.out.Write(b)
+	if err := s.out.Write(b); err != nil {
+		return err
+	}
+	s.blobs++
+	s.sealed.Add(uint64(len(sealed)))
+	return nil
 }
 
 // page turns entries into a page: chunk numbers become references.
