@@ -63,6 +63,8 @@ type State struct {
 
 	Passes []string // of a run that is not a backup: those still to come
 	Worst  int      // of such a run's passes
+	Locked bool     // a recovery that waits for its key
+	Kept   string   // where a recovery leaves the key
 
 	Backup *Backup
 	Copy   *Copy
@@ -152,6 +154,9 @@ func (r *Run) End(interrupted bool) error {
 	defer func() { _ = os.RemoveAll(r.dir) }() // what stays goes with the next run
 	if interrupted {
 		r.endStages()
+	}
+	if interrupted || r.Worst == 1 || r.Worst == 2 {
+		r.kept(r.Kept)
 	}
 	switch {
 	case interrupted && r.Backup == nil:

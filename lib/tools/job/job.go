@@ -15,8 +15,8 @@ import (
 	"preserve/lib/tool"
 )
 
-const usage = `usage: pv-job begin backup|restore|list|verify|copy ARGUMENT…   prints RUN
-       pv-job next RUN [STATUS]                      prints the name of a pass
+const usage = `usage: pv-job begin SCRIPT ARGUMENT…   prints RUN
+       pv-job next RUN [STATUS]        prints the name of a pass
        pv-job end RUN [interrupted]
 
 	run=$(pv-job begin backup "$@") || exit
@@ -27,7 +27,7 @@ const usage = `usage: pv-job begin backup|restore|list|verify|copy ARGUMENT…  
 	done
 	pv-job end "$run"
 
-Decides what a script does. begin reads the script's arguments and makes the private
+Decides what a script does: backup, restore, list, verify, copy or recover. begin reads the script's arguments and makes the private
 directory RUN, which has a file of arguments for each stage. If the key comes from a pipe it
 prints "hold KEY" and does nothing: the script begins again behind pv-key hold. next reads what the pass
 before has come to, from its report and STATUS, the exit status of its last stage, and
@@ -49,6 +49,7 @@ var verbs = map[string]verb{
 	"list":    {listUsage, beginList},
 	"verify":  {verifyUsage, beginVerify},
 	"copy":    {copyUsage, beginCopy},
+	"recover": {recoverUsage, beginRecover},
 }
 
 // Run is pv-job.
@@ -69,7 +70,7 @@ func Run(env *tool.Env) error {
 	case len(words) == 2 && words[0] == "end", len(words) == 3 && words[0] == "end" && words[2] == "interrupted":
 		return end(env, words[1], len(words) == 3)
 	}
-	return tool.Usagef("use begin backup|restore|list|verify|copy, next RUN, or end RUN")
+	return tool.Usagef("use begin backup|restore|list|verify|copy|recover, next RUN, or end RUN")
 }
 
 func begin(env *tool.Env, v verb) error {
@@ -81,6 +82,10 @@ func begin(env *tool.Env, v verb) error {
 		return err
 	}
 	if err != nil {
+		return err
+	}
+	if r.Locked {
+		_, err = fmt.Fprintln(env.Stdout, "hold", r.Dir())
 		return err
 	}
 	_, err = fmt.Fprintln(env.Stdout, r.Dir())

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"preserve/lib/key"
@@ -19,11 +20,11 @@ const usage = `usage: pv-key new -o MASTER
        pv-key derive write|list|read|cut -k MASTER -o FILE [--writer NAME]
        pv-key show FILE
        pv-key revoke WRITEKEY|PUBLICKEY >>READKEY.revoked
-       pv-key wrap -k KEY [--time 3s] [--memory 1024] [--passphrase-fd N] >WRAPPED
-       pv-key unwrap -o FILE [--passphrase-fd N] <WRAPPED
+       pv-key wrap -k KEY [--time 3s] [--memory 1024] [--passphrase-file FILE] >WRAPPED
+       pv-key unwrap -o FILE [--passphrase-file FILE] <WRAPPED
        pv-key paper -k MASTER >PAGE
        pv-key from-paper -o MASTER [<PAGE]
-       pv-key hold -k KEY [--passphrase-fd N] -- COMMAND [ARGUMENT…]
+       pv-key hold -k KEY [--passphrase-file FILE] -- COMMAND [ARGUMENT…]
 
 new makes a master key: keep it offline, for without it and the keys derived
 from it no backup can be read. derive makes keys for daily work:
@@ -54,7 +55,9 @@ key that comes from a pipe (-k <(age -d key.age)), and for a wrapped key.
   --time T       how long one guess at the passphrase takes on this machine (3s,
                  10m, 1h): the longer, the harder to guess, and to open
   --memory MIB   and how much memory
-  --passphrase-fd N  take the passphrase from this open file, not from the terminal
+  --passphrase-fd N, --passphrase-file FILE
+                     take the passphrase from this open file, or from FILE, not from
+                     the terminal
   -q             say only errors and warnings
   -v             say more
 `
@@ -68,6 +71,7 @@ func Run(env *tool.Env) error {
 	cost := fs.Duration("time", work, "")
 	memory := fs.Int("memory", key.DefaultMemory>>10, "")
 	fd := fs.Int("passphrase-fd", -1, "")
+	file := fs.String("passphrase-file", "", "")
 	words, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
@@ -77,6 +81,15 @@ func Run(env *tool.Env) error {
 	}
 	if err := key.Seclude(); err != nil {
 		return err
+	}
+	if *file != "" {
+		if *fd >= 0 {
+			return tool.Usagef("--passphrase-fd and --passphrase-file exclude each other")
+		}
+		// Whoever reads the passphrase closes it.
+		if *fd, err = syscall.Open(*file, syscall.O_RDONLY|syscall.O_CLOEXEC, 0); err != nil {
+			return fmt.Errorf("open passphrase file %q: %w", *file, err)
+		}
 	}
 	verb, words := words[0], words[1:]
 	switch verb {
@@ -101,14 +114,14 @@ func Run(env *tool.Env) error {
 		}
 		return revoke(env, words[0])
 	case "wrap":
-		if err := check(fs, words, 0, "k", "time?", "memory?", "passphrase-fd?"); err != nil {
+		if err := check(fs, words, 0, "k", "time?", "memory?", "passphrase-fd?", "passphrase-file?"); err != nil {
 			return err
 		}
 		said := false
 		fs.Visit(func(f *flag.Flag) { said = said || f.Name == "time" || f.Name == "memory" })
 		return wrap(env, *master, *cost, *memory, *fd, said)
 	case "unwrap":
-		if err := check(fs, words, 0, "o", "passphrase-fd?"); err != nil {
+		if err := check(fs, words, 0, "o", "passphrase-fd?", "passphrase-file?"); err != nil {
 			return err
 		}
 		return unwrap(env, *out, *fd)
@@ -126,7 +139,7 @@ func Run(env *tool.Env) error {
 		if len(words) == 0 {
 			return tool.Usagef("hold needs a command, behind --")
 		}
-		if err := check(fs, words, len(words), "k", "passphrase-fd?"); err != nil {
+		if err := check(fs, words, len(words), "k", "passphrase-fd?", "passphrase-file?"); err != nil {
 			return err
 		}
 		return hold(env, *master, *fd, words)

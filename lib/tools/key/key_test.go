@@ -269,6 +269,20 @@ func TestWrapAndUnwrap(t *testing.T) {
 			t.Errorf("%s: %d", args, status)
 		}
 	}
+	// The same from a file, which stays.
+	if err := os.WriteFile("secret", []byte("open sesame, please\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wrapped, _ := must(t, "wrap", "-q", "-k", "m", "--time", "1ms", "--memory", "1", "--passphrase-file", "secret")
+	if status, _, stderr := withSecret(t, wrapped, "open sesame, please", "unwrap", "-o", "from-file"); status != 0 {
+		t.Errorf("wrapped with a file: %d, %q", status, stderr)
+	}
+	if status, _, stderr := run("wrap", "-k", "m", "--passphrase-file", "none"); status != 1 || !strings.Contains(stderr, `passphrase file "none"`) {
+		t.Errorf("a file that is not there: %d, %q", status, stderr)
+	}
+	if status, _, _ := withSecret(t, "", "x", "wrap", "-k", "m", "--passphrase-file", "secret"); status != 2 {
+		t.Errorf("a file and a descriptor: %d", status)
+	}
 	if status, _, stderr := withSecret(t, "", "", "wrap", "-k", "m", "--time", "1ms", "--memory", "1"); status != 1 || !strings.Contains(stderr, "passphrase") {
 		t.Errorf("no passphrase: %d, %q", status, stderr)
 	}
