@@ -75,12 +75,13 @@ var allowed = []struct {
 	{5, "tools/tee", []string{"rec", "tool"}},
 	{5, "tools/job", []string{"job", "remote", "tool"}},
 	{5, "tools/keep", []string{"confine", "id", "keep", "tool"}},
+	{5, "tools/gc", []string{"confine", "id", "ids", "remote", "store", "tool"}},
 	{5, "tools/serve", []string{"tool", sys}},
 }
 
 // bare packages never reach these, not even through others: whoever runs them
 // need not be trusted with a key.
-var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve", "tools/job", "tools/keep"}
+var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve", "tools/job", "tools/keep", "tools/gc"}
 var secret = []string{"key", "box"}
 
 // imports returns what the .go files of each package import, tests apart.

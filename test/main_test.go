@@ -12,6 +12,7 @@ import (
 
 	"preserve/lib/tool"
 	"preserve/lib/tools/chunk"
+	"preserve/lib/tools/gc"
 	"preserve/lib/tools/get"
 	"preserve/lib/tools/job"
 	"preserve/lib/tools/json"
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	commands := map[string]func(){}
 	for name, run := range map[string]func(*tool.Env) error{
 		"pv-scan": scan.Run, "pv-chunk": chunk.Run, "pv-seal": seal.Run, "pv-put": put.Run,
-		"pv-get": get.Run, "pv-unpack": unpack.Run, "pv-key": key.Run, "pv-json": json.Run, "pv-tee": tee.Run, "pv-job": job.Run, "pv-serve": serve.Run, "pv-keep": keep.Run,
+		"pv-get": get.Run, "pv-unpack": unpack.Run, "pv-key": key.Run, "pv-json": json.Run, "pv-tee": tee.Run, "pv-job": job.Run, "pv-serve": serve.Run, "pv-keep": keep.Run, "pv-gc": gc.Run,
 	} {
 		commands[name] = func() { tool.Main(name, run) }
 	}

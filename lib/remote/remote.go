@@ -24,6 +24,9 @@ type Address struct {
 	Path string // of the directory, here or there
 	Host string // with the user in front; empty for a directory here
 	Port string // empty for ssh's own choice
+	// Verb is a word between a tool's options and the repository, for tools that do several
+	// things; empty for none.
+	Verb string
 }
 
 // Remote reports whether the repository is on another machine.
@@ -116,6 +119,9 @@ func (a Address) Command(name, talk string, words ...string) []string {
 	there := []string{name}
 	if talk != "" {
 		there = append(there, talk)
+	}
+	if a.Verb != "" {
+		there = append(there, a.Verb)
 	}
 	there = append(append(there, a.Path), words...)
 	if !a.Remote() {

@@ -18,6 +18,7 @@
 //	checkpoints/ID    the same, written before the last check of a commit; also of
 //	                  what a run that goes on has stored so far
 //	forgotten/ID      a mark: this snapshot counts no more
+//	kept/ID           a mark: this snapshot is not to be forgotten
 //	tmp/              temporaries
 package store
 
@@ -47,6 +48,7 @@ var (
 	ErrNoParent  = errors.New("the directory above it does not exist")
 	ErrMissing   = errors.New("missing in the repository")
 	ErrForgotten = errors.New("marked as forgotten")
+	ErrKept      = errors.New("marked to be kept")
 	ErrDamaged   = pack.ErrDamaged
 )
 
@@ -57,7 +59,7 @@ const (
 )
 
 // subdirs are the directories of a repository.
-var subdirs = []string{"keys", "packs", "index", "gc", "snapshots", "checkpoints", "forgotten", "tmp"}
+var subdirs = []string{"keys", "packs", "index", "gc", "snapshots", "checkpoints", "forgotten", "kept", "tmp"}
 
 // Options say where remarks go. Both functions may be nil and may be called by
 // several goroutines.
