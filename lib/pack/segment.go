@@ -64,8 +64,8 @@ type List struct {
 	Entries []Entry
 }
 
-// EncodeSegment makes a segment of the lists of packs, which it reorders. Its
-// name is the SHA-256 of the result. Packs must differ. Limits: MaxPacks.
+// EncodeSegment makes a segment of the lists of packs, which it reorders, and its
+// name. Packs must differ; one may have no entries. Limits: MaxPacks.
 func EncodeSegment(lists []List) (data []byte, name id.ID, err error) {
 	slices.SortFunc(lists, func(a, b List) int { return bytes.Compare(a.Name[:], b.Name[:]) })
 	packs := make([]Pack, 0, len(lists))
@@ -88,7 +88,19 @@ func EncodeSegment(lists []List) (data []byte, name id.ID, err error) {
 		return nil, id.ID{}, fmt.Errorf("%d packs: over the limit of %d", len(packs), MaxPacks)
 	}
 	data = encodeSegment(packs, rows)
-	return data, sha256.Sum256(data), nil
+	return data, segmentName(data, len(packs), len(rows)), nil
+}
+
+// segmentName is the SHA-256 of header, table of packs and checksums: of the rows
+// the checksums speak. So a reader that opens a large segment and reads few of its
+// rows knows the name, too.
+func segmentName(data []byte, packs, rows int) (name id.ID) {
+	h := sha256.New()
+	at := segHeader + packs*packSize
+	h.Write(data[:at])
+	h.Write(data[at+rows*RowSize:])
+	h.Sum(name[:0])
+	return name
 }
 
 func encodeSegment(packs []Pack, rows []Row) []byte {
@@ -115,16 +127,22 @@ func blocks(body int64) int { return int((body + blockSize - 1) / blockSize) }
 
 // A Segment reads one index segment. It may be used by many goroutines.
 type Segment struct {
+	name  id.ID
 	packs []Pack
 	n     int64
 	rows0 int64 // where the rows begin
 	body  int64 // how long what the checksums cover is
+	head  []byte
 	sums  []byte
 	r     io.ReaderAt
 	mem   []byte // all of the body, if it was parsed from memory
 	cache *Cache
 	seat  uint64 // where in the cache its first block goes
 }
+
+// Name returns the name that the segment must have: whatever else is wrong with
+// its bytes is found when they are read.
+func (s *Segment) Name() id.ID { return s.name }
 
 // Packs returns the table of packs, in order of name. It is not the caller's to
 // change.
@@ -203,6 +221,7 @@ func (s *Segment) open(size int64) error {
 		return err
 	}
 	s.packs = make([]Pack, packs)
+	s.head = head
 	return nil
 }
 
@@ -215,6 +234,8 @@ func (s *Segment) checkBlock(n int, b []byte) error {
 
 func (s *Segment) readPacks() error {
 	raw := make([]byte, packSize)
+	h := sha256.New()
+	h.Write(s.head)
 	for i := range s.packs {
 		if err := s.read(raw, segHeader+int64(i)*packSize); err != nil {
 			return err
@@ -224,7 +245,10 @@ func (s *Segment) readPacks() error {
 			return fmt.Errorf("pack %d of the segment: %w", i, ErrDamaged)
 		}
 		s.packs[i] = p
+		h.Write(raw)
 	}
+	h.Write(s.sums)
+	h.Sum(s.name[:0])
 	return nil
 }
 

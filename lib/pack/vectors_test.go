@@ -134,10 +134,12 @@ func segmentCase(what string, data []byte) storetest.Case {
 	if err != nil {
 		return verdict(c, err)
 	}
+	bare, name := c, s.Name()
+	c = append(c, storetest.Field{Name: "name", Value: name[:]})
 	for i := range s.Len() {
 		r, err := s.Row(i)
 		if err != nil {
-			return verdict(c, err)
+			return verdict(bare, err)
 		}
 		p := s.Packs()[r.Pack]
 		c = append(c, storetest.Field{Name: "row", Value: fmt.Sprintf("%v kind %d in pack %v of %d bytes at %d length %d", r.ID, r.Kind, p.Name, p.Size, r.Offset, r.Length)})
@@ -179,7 +181,7 @@ func TestSegmentVectors(t *testing.T) {
 		segmentCase("version 2", patch(3, '2')),
 		segmentCase("a byte behind the end", append(slices.Clone(good), 0)),
 	}
-	text := storetest.Render("Index segments: docs/format/repository.md, \"Index segments\". Each case that has\nno error has its rows, in order. \"newer\" is what a later version may allow.\n", cases)
+	text := storetest.Render("Index segments: docs/format/repository.md, \"Index segments\". Each case that has\nno error has its name and its rows, in order. \"newer\" is what a later version may allow.\n", cases)
 	if err := storetest.Compare(vectors+"segments.txt", text, *update); err != nil {
 		t.Fatal(err)
 	}

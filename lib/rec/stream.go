@@ -134,11 +134,20 @@ func (r *Reader) grow(b []byte, n int) []byte {
 func (r *Reader) Pos() string { return fmt.Sprintf("record %d at byte %d", r.n, r.at) }
 
 // Wrap puts the position of the last record read in front of err.
-func (r *Reader) Wrap(err error) error {
+func (r *Reader) Wrap(err error) error { return r.Place().Wrap(err) }
+
+// A Place is the position of a record.
+type Place struct{ n, at int64 }
+
+// Place returns where the last record read stands.
+func (r *Reader) Place() Place { return Place{int64(r.n), int64(r.at)} }
+
+// Wrap puts the position in front of err.
+func (p Place) Wrap(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", r.Pos(), err)
+	return fmt.Errorf("record %d at byte %d: %w", p.n, p.at, err)
 }
 
 // Head reads the head. It returns ErrEmpty, ErrNotOurs, ErrVersion or ErrKind

@@ -1,74 +1,104 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/maphash"
 
 	"preserve/lib/id"
-	"preserve/lib/pack"
 	"preserve/lib/rec"
 )
 
-// shape is what must be the same wherever an id comes again: the kind, in the
-// upper byte, and a hash of the references.
+// shape is what must be the same wherever an id comes again in a run: the kind, in
+// the upper byte, and a hash of the references.
 func (p *Put) shape(kind uint8, refs []byte) uint64 {
 	return uint64(kind)<<56 | maphash.Bytes(p.seed, refs)>>8
 }
 
+// received marks the shape of metadata that came in this run: others are of what was
+// stored before, which somebody else may have stored under the id.
+const received = 1 << 63
+
+func kindOf(shape uint64) uint8 { return uint8(shape &^ received >> 56) }
+
 func conflict(i id.ID, come, have string) error {
-	return fmt.Errorf("blob %s came %s, but the repository has it %s: %w", i, come, have, ErrConflict)
+	return fmt.Errorf("blob %s came %s, and before that %s: %w", i, come, have, ErrConflict)
 }
 
 func shapeText(kind uint8, refs int) string {
 	return fmt.Sprintf("as kind %d with %d references", kind, refs)
 }
 
-// had reports whether a blob is there already, from this run or from before. If
-// it is, but with another kind or other references, the error is ErrConflict.
-func (p *Put) had(b *rec.Blob) (bool, error) {
-	if was, ok := p.meta[b.ID]; ok {
-		if was != p.shape(b.Kind, b.Refs) {
-			return false, conflict(b.ID, shapeText(b.Kind, b.NRefs()), fmt.Sprintf("as kind %d with other references", was>>56))
+// A copyKey tells copies of a blob apart, by the checksum of the whole record.
+type copyKey struct {
+	id  id.ID
+	crc uint32
+}
+
+// A last is the blob that came last and was not had, and how many copies of it came.
+type last struct {
+	copyKey
+	copies int
+}
+
+// came reports whether a blob came before in this run. The same id with another kind
+// or other references is ErrConflict.
+func (p *Put) came(b *rec.Blob) (bool, error) {
+	was, meta := p.meta[b.ID]
+	switch {
+	case meta && was&received != 0:
+		if was != p.shape(b.Kind, b.Refs)|received {
+			return false, conflict(b.ID, shapeText(b.Kind, b.NRefs()), fmt.Sprintf("as kind %d with other references", kindOf(was)))
 		}
-		return true, nil
-	}
-	if p.data.Has(b.ID) {
+	case p.data.Has(b.ID):
 		if b.Kind != rec.KindData {
 			return false, conflict(b.ID, shapeText(b.Kind, b.NRefs()), "as kind 0")
 		}
-		return true, nil
+	default:
+		return false, nil
 	}
-	listed := false
-	for row := range p.view.lookup(b.ID, p.r.badSegment) {
-		if row.Kind != b.Kind {
-			return false, conflict(b.ID, shapeText(b.Kind, b.NRefs()), fmt.Sprintf("as kind %d", row.Kind))
+	return true, nil
+}
+
+// another reports whether a blob is another copy of the one that came just before it
+// and was stored. Nobody here can tell which one opens.
+func (p *Put) another(b *rec.Blob) bool {
+	return p.last.id == b.ID && p.last.crc != b.CRC && p.last.copies <= maxCopies
+}
+
+// had reports whether a blob is there already, from this run or from before: of
+// metadata, a good copy with the same references. What is there under the id as
+// another kind, or with other references, does not count.
+func (p *Put) had(b *rec.Blob) (bool, error) {
+	if came, err := p.came(b); came || err != nil {
+		return came && !p.another(b), err
+	}
+	if b.Kind != rec.KindData {
+		return p.stored(b, func(o *rec.Blob) bool { return bytes.Equal(o.Refs, b.Refs) })
+	}
+	rows, _ := p.r.copies(p.view, b.ID, Just(rec.KindData))
+	return len(rows) > 0, nil
+}
+
+// stored reports whether a good copy is there that is the same as b.
+func (p *Put) stored(b *rec.Blob, same func(*rec.Blob) bool) (bool, error) {
+	for n, more := 0, true; more; {
+		item, err := p.r.copyFrom(p.view, b.ID, Just(b.Kind), n)
+		if errors.Is(err, ErrMissing) {
+			return false, nil
 		}
-		if listed = true; b.Kind == rec.KindData {
+		if err != nil {
+			return false, err
+		}
+		found := same(item.Blob)
+		n, more = item.Next, item.Next > 0
+		item.Free()
+		if found {
 			return true, nil
 		}
 	}
-	if !listed {
-		return false, nil
-	}
-	return p.sameStored(b)
-}
-
-// sameStored compares a blob with the stored one. A stored one that is damaged
-// does not count as had.
-func (p *Put) sameStored(b *rec.Blob) (bool, error) {
-	item, err := p.r.getFrom(p.view, b.ID, Just(b.Kind))
-	if errors.Is(err, ErrMissing) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer item.Free()
-	if string(item.Blob.Refs) != string(b.Refs) {
-		return false, conflict(b.ID, shapeText(b.Kind, b.NRefs()), shapeText(item.Blob.Kind, item.Blob.NRefs())+", which are others")
-	}
-	return true, nil
+	return false, nil
 }
 
 // below is the range of kinds that a blob of a kind refers to.
@@ -81,7 +111,7 @@ func below(kind uint8) Kinds {
 
 // checkRefs checks that all that a blob refers to was received in this run or is
 // had, down to where this run has checked already. Misses are told and counted;
-// a reference to another kind is ErrConflict. It nests at most nine deep, since
+// a reference to what came as another kind is ErrConflict. It nests at most nine deep, since
 // kinds descend.
 func (p *Put) checkRefs(i id.ID, kind uint8, refs []byte) error {
 	for at := 0; at < len(refs); at += id.Size {
@@ -100,20 +130,17 @@ func (p *Put) checkRefs(i id.ID, kind uint8, refs []byte) error {
 }
 
 func wrongKind(i, ref id.ID, have uint8) error {
-	return fmt.Errorf("blob %s refers to %s, which is of kind %d: %w", i, ref, have, ErrConflict)
+	return fmt.Errorf("blob %s refers to %s, which came as kind %d: %w", i, ref, have, ErrConflict)
 }
 
 func (p *Put) checkData(i, ref id.ID) error {
 	if p.data.Has(ref) {
 		return nil
 	}
-	if was, ok := p.meta[ref]; ok {
-		return wrongKind(i, ref, uint8(was>>56))
+	if was := p.meta[ref]; was&received != 0 {
+		return wrongKind(i, ref, kindOf(was))
 	}
-	for row := range p.view.lookup(ref, p.r.badSegment) {
-		if row.Kind != rec.KindData {
-			return wrongKind(i, ref, row.Kind)
-		}
+	if rows, _ := p.r.copies(p.view, ref, Just(rec.KindData)); len(rows) > 0 {
 		return nil
 	}
 	return p.miss(ref)
@@ -121,27 +148,20 @@ func (p *Put) checkData(i, ref id.ID) error {
 
 func (p *Put) checkMeta(i, ref id.ID, want Kinds) error {
 	if was, ok := p.meta[ref]; ok {
-		if kind := uint8(was >> 56); !want.Has(kind) {
+		kind := kindOf(was)
+		switch {
+		case want.Has(kind):
+			return nil
+		case was&received != 0:
 			return wrongKind(i, ref, kind)
 		}
-		return nil
 	}
 	if p.data.Has(ref) {
 		return wrongKind(i, ref, rec.KindData)
 	}
-	listed := false
-	for row := range p.view.lookup(ref, p.r.badSegment) {
-		if !want.Has(row.Kind) {
-			return wrongKind(i, ref, row.Kind)
-		}
-		listed = true
-	}
-	if !listed {
-		return p.miss(ref)
-	}
 	// Not received in this run: that it is there does not mean that what it
-	// refers to is.
-	item, err := p.r.getFrom(p.view, ref, want)
+	// refers to is. The copy that counts is the one that get gives.
+	item, err := p.r.copyFrom(p.view, ref, want, 0)
 	if errors.Is(err, ErrMissing) {
 		p.r.opts.Note("%s: %v", ref, err)
 		return p.miss(ref)
@@ -171,35 +191,27 @@ func (p *Put) miss(i id.ID) error {
 	return p.o.Missing(i)
 }
 
-// Heal stores a blob of a stream in order loose if no good copy of it is there:
-// a copy that is listed is read, and if it is damaged the blob is stored beside
-// it. Nothing is checked of what it refers to. It reports whether the blob was
-// stored. Errors as with Blob.
+// Heal stores a blob of a stream in order loose, unless just this copy of it is
+// there and good: of others nobody here can tell whether they open. Nothing is
+// checked of what it refers to. It reports whether the blob was stored. Errors as
+// with Blob.
 func (p *Put) Heal(b *rec.Blob) (bool, error) {
 	if err := p.accept(b); err != nil {
 		return false, err
 	}
-	had, err := p.whole(b)
+	c := copyKey{b.ID, b.CRC}
+	if p.copies[c] {
+		return false, p.store(b, true)
+	}
+	if p.copies == nil || len(p.copies) == barrierRows { // then some may be stored twice
+		p.copies = map[copyKey]bool{}
+	}
+	p.copies[c] = true
+	had, err := p.stored(b, func(o *rec.Blob) bool {
+		return o.SID == b.SID && bytes.Equal(o.Refs, b.Refs) && bytes.Equal(o.Data, b.Data)
+	})
 	if err != nil {
 		return false, err
 	}
 	return !had, p.store(b, had)
-}
-
-// whole reports whether a good copy of a blob is there.
-func (p *Put) whole(b *rec.Blob) (bool, error) {
-	if _, ok := p.meta[b.ID]; ok || p.data.Has(b.ID) {
-		return p.had(b)
-	}
-	listed := false
-	for row := range p.view.lookup(b.ID, p.r.badSegment) {
-		if row.Kind == pack.KindSession || row.Kind != b.Kind {
-			return false, conflict(b.ID, shapeText(b.Kind, b.NRefs()), fmt.Sprintf("as kind %d", row.Kind))
-		}
-		listed = true
-	}
-	if !listed {
-		return false, nil
-	}
-	return p.sameStored(b)
 }

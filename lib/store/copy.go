@@ -22,11 +22,12 @@ type UpOptions struct {
 // It holds a bit for each row of the index, a page of each level, and what reading
 // ahead takes, whatever the snapshot refers to.
 func (r *Repo) Up(s *Snapshot, o UpOptions, give func(*Answer) error) error {
-	v, err := r.current()
+	v, err := r.complete()
 	if err != nil {
 		return err
 	}
 	u := &upward{r: r, p: r.newPipeline(), seen: newMarks(v), known: o.Known}
+	u.p.all = true
 	for _, old := range o.Since {
 		u.leaveOut(old.Blob.Ref(0), rootKinds)
 	}
@@ -100,7 +101,12 @@ func (u *upward) visit(i id.ID, want Kinds) bool {
 		item.Free()
 		return ok
 	}
-	return u.finished(&job{Answer: Answer{ID: i, Blob: b, Session: item.Session}, item: item, size: min(int64(len(item.raw)), maxAhead)})
+	j := &job{Answer: Answer{ID: i, Blob: b, Session: item.Session, More: u.r.more(item, want)}, item: item, size: int64(len(item.raw))}
+	for _, m := range j.More {
+		j.size += int64(len(m.raw))
+	}
+	j.size = min(j.size, maxAhead)
+	return u.finished(j)
 }
 
 // data lets a data blob be read and given.

@@ -23,13 +23,19 @@ const (
 )
 
 // An Answer is a blob that was asked for, or the reason why it is missing. The
-// blob is valid until the function that was given the answer returns.
+// blobs are valid until the function that was given the answer returns.
 type Answer struct {
 	ID      id.ID
 	Blob    *rec.Blob    // nil if missing
 	Session *rec.Session // that it is sealed under
-	Err     error        // why it is missing; ErrMissing or ErrDamaged
+	// More are other copies of the blob, with the same kind and references, for whoever
+	// cannot open the first one. At most maxCopies; Asked gives none.
+	More []*Item
+	Err  error // why it is missing; ErrMissing or ErrDamaged
 }
+
+// maxCopies is how many copies beside the first are given of one blob.
+const maxCopies = 7
 
 // Down gives what a snapshot reaches, parents first: the snapshot itself, its
 // root, then depth first each page, or index page, and what it refers to, each
@@ -46,7 +52,7 @@ func (r *Repo) Down(s *Snapshot, meta bool, give func(*Answer) error) error {
 		return err
 	}
 	p := r.newPipeline()
-	p.walks = true
+	p.walks, p.all = true, true
 	go func() {
 		defer close(p.queue)
 		w := walk{p: p, meta: meta}
@@ -59,9 +65,10 @@ func (r *Repo) Down(s *Snapshot, meta bool, give func(*Answer) error) error {
 }
 
 // Asked gives an answer for each id that next returns, in that order, until next
-// returns io.EOF or another error, which is returned. idle is called when all
+// returns io.EOF or another error, which is returned. With the id next returns which copy
+// is wanted: the first good one from that number on, in order of age. idle is called when all
 // that was asked has been answered and nothing more waits.
-func (r *Repo) Asked(next func() (id.ID, error), give func(*Answer) error, idle func() error) error {
+func (r *Repo) Asked(next func() (i id.ID, copy int, err error), give func(*Answer) error, idle func() error) error {
 	if _, err := r.current(); err != nil {
 		return err
 	}
@@ -70,7 +77,7 @@ func (r *Repo) Asked(next func() (id.ID, error), give func(*Answer) error, idle 
 	go func() {
 		defer close(p.queue)
 		for {
-			i, err := next()
+			i, n, err := next()
 			if err != nil {
 				if err != io.EOF {
 					failed = err
@@ -78,6 +85,7 @@ func (r *Repo) Asked(next func() (id.ID, error), give func(*Answer) error, idle 
 				return
 			}
 			j := p.job(i, AnyBlob)
+			j.nth = n
 			if !p.start(j) || !p.enqueue(j) {
 				return
 			}
@@ -94,6 +102,7 @@ func (r *Repo) Asked(next func() (id.ID, error), give func(*Answer) error, idle 
 type job struct {
 	Answer
 	want Kinds
+	nth  int     // the copy that is wanted
 	from *budget // that size is taken of, until the answer was given
 	size int64
 	done chan struct{}
@@ -107,6 +116,7 @@ type job struct {
 type pipeline struct {
 	r     *Repo
 	walks bool // somebody wants to know what pages refer to
+	all   bool // all copies are given
 	work  chan *job
 	queue chan *job
 	quit  chan struct{} // closed when nobody takes answers any more
@@ -126,7 +136,7 @@ func (r *Repo) newPipeline() *pipeline {
 	}
 }
 
-// job looks up how long the first copy of a record is.
+// job looks up how long the copies of a record are that are held at once.
 func (p *pipeline) job(i id.ID, want Kinds) *job {
 	j := &job{Answer: Answer{ID: i}, want: want, done: make(chan struct{})}
 	rows, err := p.r.Lookup(i)
@@ -135,9 +145,12 @@ func (p *pipeline) job(i id.ID, want Kinds) *job {
 		return j
 	}
 	for row := range rows {
-		if want.Has(row.Kind) {
-			j.size = min(int64(row.Length), maxAhead)
-			break
+		switch size := int64(row.Length); {
+		case !want.Has(row.Kind):
+		case p.all:
+			j.size = min(j.size+size, maxAhead)
+		default:
+			j.size = min(max(j.size, size), maxAhead)
 		}
 	}
 	return j
@@ -221,6 +234,9 @@ func (p *pipeline) run(give func(*Answer) error, idle func() error) error {
 		if j.item != nil {
 			j.item.Free()
 		}
+		for _, m := range j.More {
+			m.Free()
+		}
 		j.from.give(j.size)
 		if err != nil {
 			return err
@@ -234,15 +250,38 @@ func (p *pipeline) answer(j *job) {
 	if j.Err != nil {
 		return
 	}
-	item, err := p.r.Get(j.ID, j.want)
+	item, err := p.r.Copy(j.ID, j.want, j.nth)
 	if err != nil {
 		j.Err = err
 		return
 	}
 	j.item, j.Blob, j.Session = item, item.Blob, item.Session
+	if p.all {
+		j.More = p.r.more(item, j.want)
+	}
 	if p.walks {
 		j.kind, j.refs = item.Blob.Kind, distinct(item.Blob.Refs)
 	}
+}
+
+// more reads the other copies of a blob that agree with it in kind and references. What does
+// not fit into the memory that is set aside for a record is left out.
+func (r *Repo) more(first *Item, want Kinds) (more []*Item) {
+	b, held := first.Blob, len(first.raw)
+	for n := first.Next; n > 0 && len(more) < maxCopies; {
+		item, err := r.Copy(b.ID, want, n)
+		if err != nil {
+			break
+		}
+		n = item.Next
+		if o := item.Blob; o.Kind != b.Kind || !bytes.Equal(o.Refs, b.Refs) || bytes.Equal(o.Data, b.Data) || held+len(item.raw) > maxAhead {
+			item.Free()
+			continue
+		}
+		held += len(item.raw)
+		more = append(more, item)
+	}
+	return more
 }
 
 // distinct returns references in order of first use.

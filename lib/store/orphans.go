@@ -29,6 +29,9 @@ func (r *Repo) orphans(v *view, fn func(l pack.List) error) error {
 		listed.Add(name)
 	}
 	for _, s := range v.large {
+		if r.isBad(s.name) {
+			continue
+		}
 		for _, p := range s.Packs() {
 			listed.Add(p.Name)
 		}
@@ -57,6 +60,36 @@ func (r *Repo) orphans(v *view, fn func(l pack.List) error) error {
 		}
 	}
 	return nil
+}
+
+// withOrphans returns v with the rows of the packs that no good segment lists, as
+// far as they fit into memory.
+func (r *Repo) withOrphans(v *view) (*view, error) {
+	all := *v
+	all.searched = true
+	all.rows, all.packs, all.sizes = slices.Clone(v.rows), slices.Clone(v.packs), slices.Clone(v.sizes)
+	n := 0
+	err := r.orphans(v, func(l pack.List) error {
+		if len(all.rows)+len(l.Entries) > maxMerged {
+			return errEnough
+		}
+		n++
+		all.packs, all.sizes = append(all.packs, l.Name), append(all.sizes, l.Size)
+		for _, e := range l.Entries {
+			all.rows = append(all.rows, pack.Row{ID: e.ID, Pack: uint32(len(all.packs) - 1), Offset: e.Offset, Length: e.Length, Kind: e.Kind})
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, errEnough):
+		r.opts.Warn("so many packs are in no index segment that not all of them can be read here: a put lists them (pv-put, with any stream); until then blobs seem to be missing")
+	case err != nil:
+		return nil, err
+	case n > 0:
+		r.opts.Note("%d packs are in no index segment: what is in them was read from the packs; the next put lists them", n)
+	}
+	slices.SortFunc(all.rows, compareRows)
+	return &all, nil
 }
 
 // readList reads the list of a pack that no segment has.
@@ -98,10 +131,20 @@ func (p *Put) adopt() error {
 	return err
 }
 
-// list publishes a segment of orphans. A name that the view knows is that of a
+// list publishes a segment of orphans, without what older packs have. A name that the view knows is that of a
 // segment that is damaged, since it would list them else: it cannot be replaced, so
 // each of the packs gets a segment of its own, and is passed over if that is it.
 func (p *Put) list(lists []pack.List) error {
+	for k := range lists {
+		l, err := p.r.novel(p.view, lists[k], nil)
+		if errors.Is(err, ErrDamaged) {
+			l, err = lists[k], nil // whoever reads a record finds what is wrong with it
+		}
+		if err != nil {
+			return err
+		}
+		lists[k] = l
+	}
 	data, name, err := pack.EncodeSegment(lists)
 	switch {
 	case err != nil:

@@ -3,6 +3,7 @@ package store
 import (
 	"crypto/rand"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -163,7 +164,39 @@ func (p *Put) barrier() error {
 	return p.publish()
 }
 
-// publish lists the packs that have settled.
+// notice takes into the view what others have listed since it was read, and returns
+// the packs.
+func (p *Put) notice() (fresh id.Set, err error) {
+	names, err := p.r.names("index")
+	if err != nil {
+		return fresh, err
+	}
+	v := p.view
+	packs, large := len(v.packs), len(v.large)
+	for _, name := range names {
+		if v.names[name] {
+			continue
+		}
+		if err := p.r.loadNamed(v, name); err != nil {
+			return fresh, err
+		}
+	}
+	for _, name := range v.packs[packs:] {
+		fresh.Add(name)
+	}
+	for _, s := range v.large[large:] {
+		for _, p := range s.Packs() {
+			fresh.Add(p.Name)
+		}
+	}
+	if len(v.packs) > packs {
+		slices.SortFunc(v.rows, compareRows)
+	}
+	return fresh, nil
+}
+
+// publish lists the packs that have settled. What others have listed meanwhile is not
+// listed once more.
 func (p *Put) publish() error {
 	p.mu.Lock()
 	lists, dirs := p.settled, p.dirs
@@ -178,6 +211,15 @@ func (p *Put) publish() error {
 	if len(lists) == 0 {
 		return nil
 	}
+	fresh, err := p.notice()
+	if err != nil {
+		return err
+	}
+	for k := range lists {
+		if lists[k], err = p.r.novel(p.view, lists[k], fresh.Has); err != nil {
+			return err
+		}
+	}
 	data, name, err := pack.EncodeSegment(lists)
 	if err != nil {
 		return err
@@ -186,7 +228,7 @@ func (p *Put) publish() error {
 		return err
 	}
 	p.Count.Packs += len(lists)
-	p.data = id.Set{}
+	p.data, p.copies, p.last = id.Set{}, nil, last{}
 	if len(p.meta) > maxChecked {
 		p.meta = map[id.ID]uint64{}
 	}

@@ -54,6 +54,8 @@ type Put struct {
 	data        id.Set                 // data blobs since the last segment
 	meta        map[id.ID]uint64       // metadata that was checked: kind and a hash of the references
 	seed        maphash.Seed
+	last        last
+	copies      map[copyKey]bool // that came in order loose since the last segment
 	missing     id.Set
 	base        []id.ID
 	snapshot    *Snapshot // received, and named by no checkpoint
@@ -221,9 +223,14 @@ func (p *Put) store(b *rec.Blob, had bool) error {
 		if b.Kind == rec.KindData {
 			p.data.Add(b.ID)
 		}
+		if p.last.id != b.ID {
+			p.last = last{}
+		}
+		p.last.copyKey = copyKey{b.ID, b.CRC}
+		p.last.copies++
 	}
 	if b.Kind != rec.KindData {
-		p.meta[b.ID] = p.shape(b.Kind, b.Refs)
+		p.meta[b.ID] = p.shape(b.Kind, b.Refs) | received
 	}
 	return p.Turn()
 }

@@ -54,6 +54,7 @@ func putBuffer(b []byte) {
 type Item struct {
 	Blob    *rec.Blob
 	Session *rec.Session
+	Next    int // the number of the copy behind this one; 0 if there is none
 	raw     []byte
 }
 
@@ -86,97 +87,118 @@ func (r *Repo) read(row Row) (v rec.Record, raw []byte, err error) {
 	return v, raw, nil
 }
 
+// readBlob is read, of a row that is a blob's.
+func (r *Repo) readBlob(row Row) (*rec.Blob, []byte, error) {
+	v, raw, err := r.read(row)
+	if err != nil {
+		return nil, nil, err
+	}
+	return v.(*rec.Blob), raw, nil
+}
+
 func (r *Repo) packPath(name id.ID) string {
 	hex := name.String()
 	return r.path("packs", hex[:2], hex)
 }
 
-// fetch reads any good copy of a record. If no row leads to one and the list of
-// segments has changed, it tries the new rows: a collector may have moved the
-// blob. Then it is ErrMissing, with the reasons.
-func (r *Repo) fetch(i id.ID, want Kinds) (rec.Record, []byte, error) {
+// A found is a record that was read.
+type found struct {
+	rec.Record
+	raw []byte
+	// next is the number of the copy behind this one; 0 if there is none.
+	next int
+}
+
+// fetch reads the first good copy of a record, of those from number from on; see
+// copies. If there is none from 0 on, it looks for what other programs have listed
+// meanwhile, and then for packs that no segment lists. Then it is ErrMissing, with
+// the reasons.
+func (r *Repo) fetch(i id.ID, want Kinds, from int) (found, error) {
 	v, err := r.current()
 	if err != nil {
-		return nil, nil, err
+		return found{}, err
 	}
 	for {
-		record, raw, err := r.fetchFrom(v, i, want)
-		if err == nil || !errors.Is(err, ErrMissing) {
-			return record, raw, err
+		f, err := r.fetchFrom(v, i, want, from)
+		if err == nil || !errors.Is(err, ErrMissing) || from > 0 {
+			return f, err
 		}
-		newer, rerr := r.reload(v)
-		if rerr != nil {
-			return nil, nil, rerr
+		newer, nerr := r.newer(v)
+		if nerr != nil {
+			return found{}, nerr
 		}
-		if !newer {
-			return nil, nil, err
+		if newer == v {
+			return found{}, err
 		}
-		if v, rerr = r.current(); rerr != nil {
-			return nil, nil, rerr
-		}
+		v = newer
 	}
 }
 
-// maxTried bounds how many copies are tried: a session has one in each pack of
-// its run.
-const maxTried = 64
-
-func (r *Repo) fetchFrom(v *view, i id.ID, want Kinds) (rec.Record, []byte, error) {
+// fetchFrom is fetch in one view.
+func (r *Repo) fetchFrom(v *view, i id.ID, want Kinds, from int) (found, error) {
+	rows, other := r.copies(v, i, want)
 	var why error
-	tried := 0
-	for row := range v.lookup(i, r.badSegment) {
-		if !want.Has(row.Kind) {
-			if why == nil {
-				why = fmt.Errorf("the index has it as kind %d", row.Kind)
+	switch {
+	case len(rows) > 0 && from >= len(rows):
+		why = errors.New("there is no other copy")
+	case other != nil:
+		why = fmt.Errorf("the index has it as kind %d", *other)
+	default:
+		why = errors.New("not in the index")
+	}
+	for n := from; n < min(len(rows), from+maxTried); n++ {
+		record, raw, err := r.read(rows[n])
+		if err != nil {
+			if why = err; errors.Is(err, fs.ErrNotExist) {
+				why = errors.New("its pack is gone")
 			}
 			continue
 		}
-		record, raw, err := r.read(row)
-		if err == nil {
-			if tried > 0 {
-				r.opts.Note("%s: %v: another copy was used", i, why)
-			}
-			return record, raw, nil
+		f := found{record, raw, 0}
+		if n > from {
+			r.opts.Note("%s: %v: another copy was used", i, why)
 		}
-		why = err
-		if tried++; tried == maxTried {
-			break
+		if n+1 < len(rows) {
+			f.next = n + 1
 		}
+		return f, nil
 	}
-	switch {
-	case why == nil:
-		why = errors.New("not in the index")
-	case errors.Is(why, fs.ErrNotExist):
-		why = errors.New("its pack is gone")
-	}
-	return nil, nil, fmt.Errorf("%w: %w", ErrMissing, why)
+	return found{}, fmt.Errorf("%w: %w", ErrMissing, why)
 }
 
-// Get reads a blob of one of the given kinds and its session, from any copy
+// Get reads a blob of one of the given kinds and its session, from the oldest copy
 // that is not damaged. What cannot be given is ErrMissing, with the reason. The
 // caller frees the item.
-func (r *Repo) Get(i id.ID, want Kinds) (*Item, error) {
-	record, raw, err := r.fetch(i, want)
-	return r.withSession(record, raw, err)
+func (r *Repo) Get(i id.ID, want Kinds) (*Item, error) { return r.Copy(i, want, 0) }
+
+// Copy is Get of the copies from number n on: 0 is the oldest one, Item.Next the one
+// behind that which was read.
+func (r *Repo) Copy(i id.ID, want Kinds, n int) (*Item, error) {
+	return r.withSession(func(n int) (found, error) { return r.fetch(i, want, n) }, n)
 }
 
-// getFrom is Get in one view.
-func (r *Repo) getFrom(v *view, i id.ID, want Kinds) (*Item, error) {
-	record, raw, err := r.fetchFrom(v, i, want)
-	return r.withSession(record, raw, err)
+// copyFrom is Copy in one view.
+func (r *Repo) copyFrom(v *view, i id.ID, want Kinds, n int) (*Item, error) {
+	return r.withSession(func(n int) (found, error) { return r.fetchFrom(v, i, want, n) }, n)
 }
 
-func (r *Repo) withSession(record rec.Record, raw []byte, err error) (*Item, error) {
-	if err != nil {
-		return nil, err
+// withSession takes the first copy whose session can be had.
+func (r *Repo) withSession(fetch func(n int) (found, error), n int) (*Item, error) {
+	for {
+		f, err := fetch(n)
+		if err != nil {
+			return nil, err
+		}
+		b := f.Record.(*rec.Blob)
+		s, err := r.session(b.SID)
+		if err == nil {
+			return &Item{Blob: b, Session: s, Next: f.next, raw: f.raw}, nil
+		}
+		putBuffer(f.raw)
+		if n = f.next; n == 0 {
+			return nil, fmt.Errorf("its session %s is %w", b.SID, err)
+		}
 	}
-	b := record.(*rec.Blob)
-	s, err := r.session(b.SID)
-	if err != nil {
-		putBuffer(raw)
-		return nil, fmt.Errorf("its session %s is %w", b.SID, err)
-	}
-	return &Item{Blob: b, Session: s, raw: raw}, nil
 }
 
 // maxSessions is how many sessions are kept.
@@ -184,23 +206,23 @@ const maxSessions = 64
 
 // session reads a session, or returns it from memory.
 func (r *Repo) session(sid id.ID) (*rec.Session, error) {
-	r.mu.Lock()
+	r.smu.Lock()
 	s := r.sessions[sid]
-	r.mu.Unlock()
+	r.smu.Unlock()
 	if s != nil {
 		return s, nil
 	}
-	record, raw, err := r.fetch(sid, sessionOnly)
+	f, err := r.fetch(sid, sessionOnly, 0)
 	if err != nil {
 		return nil, err
 	}
-	s = record.(*rec.Session) // its data is a copy
-	putBuffer(raw)
-	r.mu.Lock()
+	s = f.Record.(*rec.Session) // its data is a copy
+	putBuffer(f.raw)
+	r.smu.Lock()
 	if r.sessions == nil || len(r.sessions) >= maxSessions {
 		r.sessions = map[id.ID]*rec.Session{}
 	}
 	r.sessions[sid] = s
-	r.mu.Unlock()
+	r.smu.Unlock()
 	return s, nil
 }

@@ -64,11 +64,11 @@ var subdirs = []string{"keys", "packs", "index", "gc", "snapshots", "checkpoints
 // Options say where remarks go. Both functions may be nil and may be called by
 // several goroutines.
 type Options struct {
-	// Warn is told of damage that lets something be missing.
+	// Warn is told of damage by which something is lost.
 	Warn func(format string, args ...any)
 	// Writes says that something will be stored.
 	Writes bool
-	// Note is told of damage that another copy made good.
+	// Note is told of damage by which nothing is lost, as far as is known yet.
 	Note func(format string, args ...any)
 }
 
@@ -83,9 +83,17 @@ type Repo struct {
 	files  *handles
 	cache  *pack.Cache
 
-	mu       sync.Mutex // guards the pointer to the view and the maps
-	view     *view
-	told     map[id.ID]bool // segments that a warning named
+	search sync.Mutex // held by newer; taken before mu
+
+	mu        sync.Mutex // guards the pointer to the view and the maps
+	view      *view
+	ages      map[id.ID]int64 // of packs; see age
+	strangers map[id.ID]bool  // ids that were named; see strange
+
+	bad  sync.Mutex     // guards told; taken behind mu
+	told map[id.ID]bool // segments that were named as damaged
+
+	smu      sync.Mutex // guards sessions
 	sessions map[id.ID]*rec.Session
 }
 

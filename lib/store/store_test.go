@@ -228,8 +228,21 @@ func TestLargeSegments(t *testing.T) {
 			lost++
 		}
 	}
-	if lost == 0 || lost > 300 || len(lg.warns) != 1 || !strings.Contains(lg.warns[0], "index segment "+name.String()) {
-		t.Fatalf("%d lost, %q", lost, lg.warns)
+	if lost == 0 || lost > 300 || len(lg.warns) != 0 || len(lg.notes) != 1 || !strings.Contains(lg.notes[0], "index segment "+name.String()) {
+		t.Fatalf("%d lost, %q, %q", lost, lg.warns, lg.notes)
+	}
+	// Under another name it is another's, however large it is.
+	flip(t, path, 500000)
+	if err := os.Rename(path, filepath.Join(dir, "index", id.ID{7}.String())); err != nil {
+		t.Fatal(err)
+	}
+	lg = &log{}
+	r = mustOpen(t, dir, lg)
+	for i := range want {
+		if rows := packsWith(t, r, i); len(rows) != 0 || len(lg.notes) != 1 || !strings.Contains(lg.notes[0], "those of another") {
+			t.Fatalf("%v, %q", rows, lg.notes)
+		}
+		break
 	}
 }
 
@@ -239,15 +252,28 @@ func TestDamagedSmallSegment(t *testing.T) {
 	tree := storetest.New(1).Tree(2, 2, 2, 10)
 	putTree(t, dir, tree)
 	names, _ := filepath.Glob(dir + "/index/*")
+	// Under another name it is another's.
+	if err := os.Rename(names[0], filepath.Join(dir, "index", id.ID{7}.String())); err != nil {
+		t.Fatal(err)
+	}
+	notes := &log{}
+	if packsWith(t, mustOpen(t, dir, notes), tree.Blobs[0].ID); len(notes.notes) != 1 || !strings.Contains(notes.notes[0], "those of another") {
+		t.Fatalf("%q", notes.notes)
+	}
+	if err := os.Rename(filepath.Join(dir, "index", id.ID{7}.String()), names[0]); err != nil {
+		t.Fatal(err)
+	}
 	flip(t, names[0], 100)
 	lg := &log{}
 	r := mustOpen(t, dir, lg)
 	got, err := walkAll(r, tree.Snapshot().ID, false)
-	if err != nil || len(got) != 2 || !strings.HasPrefix(got[1], "missing") || len(lg.warns) != 1 {
-		t.Fatalf("%q, %v, %q", got, err, lg.warns)
+	if err != nil || !same(got, downOrder(tree, false)) || len(lg.warns) != 0 || len(lg.notes) != 2 {
+		t.Fatalf("%q, %v, %q, %q", got, err, lg.warns, lg.notes)
 	}
-	// The next put stores what is missing again, and so heals.
-	putTree(t, dir, tree)
+	// The next put lists the packs again, and stores nothing twice.
+	if p := putTree(t, dir, tree); p.Count.New != 0 || p.Count.Adopted != 2 {
+		t.Fatalf("%+v", p.Count)
+	}
 	if got, err := walkAll(mustOpen(t, dir, lg), tree.Snapshot().ID, false); err != nil || !same(got, downOrder(tree, false)) {
 		t.Fatalf("%q, %v", got, err)
 	}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"container/heap"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -47,6 +46,8 @@ type view struct {
 	large []large
 	gone  map[id.ID]bool // packs whose rows are passed over; see checkPacks
 	names map[id.ID]bool // segments that were read, or found damaged
+	// searched: packs that no segment lists were looked for, and are in rows.
+	searched bool
 }
 
 type large struct {
@@ -54,8 +55,8 @@ type large struct {
 	*pack.Segment
 }
 
-// loadView reads all segments. A damaged one is told of and left out: what only
-// it lists is missing. The list may change meanwhile.
+// loadView reads all segments. A damaged one is told of and left out: its packs say
+// themselves what is in them. The list may change meanwhile.
 func (r *Repo) loadView() (*view, error) {
 	names, err := r.names("index")
 	if err != nil {
@@ -81,18 +82,38 @@ func (r *Repo) loadView() (*view, error) {
 		return cmp.Or(cmp.Compare(a.size, b.size), bytes.Compare(a.name[:], b.name[:]))
 	})
 	for _, f := range files {
-		v.names[f.name] = true
-		err := r.loadSegment(v, f.name, f.size)
-		switch {
-		case errors.Is(err, ErrDamaged), errors.Is(err, unix.EIO):
-			r.opts.Warn("index segment %s: %v: what only it lists is missing", f.name, err)
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			return nil, fmt.Errorf("index segment %s: %w", f.name, err)
+		if err := r.load(v, f.name, f.size); err != nil {
+			return nil, err
 		}
 	}
 	slices.SortFunc(v.rows, compareRows)
 	return v, nil
+}
+
+// load takes in a segment; one that is damaged is named, and one that is not there is none.
+func (r *Repo) load(v *view, name id.ID, size int64) error {
+	v.names[name] = true
+	err := r.loadSegment(v, name, size)
+	switch {
+	case errors.Is(err, ErrDamaged), errors.Is(err, unix.EIO):
+		r.badSegment(name, err)
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("index segment %s: %w", name, err)
+	}
+	return nil
+}
+
+// loadNamed is load of a segment whose size is not known. The caller sorts.
+func (r *Repo) loadNamed(v *view, name id.ID) error {
+	st, err := os.Stat(r.path("index", name.String()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the index: %w", err)
+	}
+	return r.load(v, name, st.Size())
 }
 
 func compareRows(a, b pack.Row) int {
@@ -102,12 +123,17 @@ func compareRows(a, b pack.Row) int {
 	return cmp.Or(cmp.Compare(a.Pack, b.Pack), cmp.Compare(a.Offset, b.Offset))
 }
 
+var errOther = fmt.Errorf("its bytes are those of another: %w", ErrDamaged)
+
 func (r *Repo) loadSegment(v *view, name id.ID, size int64) error {
 	path := r.path("index", name.String())
 	if size >= smallSegment || len(v.rows)+int(size/pack.RowSize) > maxMerged {
 		s, err := pack.OpenSegment(fileAt{r.files, path}, size, r.cache)
 		if err != nil {
 			return err
+		}
+		if s.Name() != name {
+			return errOther
 		}
 		v.large = append(v.large, large{name, s})
 		return nil
@@ -120,8 +146,8 @@ func (r *Repo) loadSegment(v *view, name id.ID, size int64) error {
 	if err != nil {
 		return err
 	}
-	if sha256.Sum256(data) != name {
-		return fmt.Errorf("its bytes are others: %w", ErrDamaged)
+	if s.Name() != name {
+		return errOther
 	}
 	return v.merge(s)
 }
@@ -267,45 +293,75 @@ func (r *Repo) current() (*view, error) {
 	return v, err
 }
 
-// reload reads the segments again if the list of their names is another than
-// old's, and reports whether there is a newer view than old.
-func (r *Repo) reload(old *view) (bool, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.view != old {
-		return true, nil
+// newer returns a view in which something may be found that was not found in old: if
+// segments have been listed or replaced since, those of now; else, once, with the packs that no
+// good segment lists. It returns old if there is nothing more to be known.
+func (r *Repo) newer(old *view) (*view, error) {
+	r.search.Lock()
+	defer r.search.Unlock()
+	v, err := r.current()
+	if err != nil || v != old {
+		return v, err
 	}
 	names, err := r.names("index")
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	same := len(names) == len(old.names)
 	for _, n := range names {
 		same = same && old.names[n]
 	}
-	if same {
-		return false, nil
+	switch {
+	case !same:
+		v, err = r.loadView()
+	case !old.searched:
+		v, err = r.withOrphans(old)
 	}
-	v, err := r.loadView()
 	if err != nil {
-		return false, err
+		return nil, err
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	r.view = v
-	return true, nil
+	return v, nil
+}
+
+// complete returns the view, with the packs that no good segment lists if there is
+// reason to look for them.
+func (r *Repo) complete() (*view, error) {
+	v, err := r.current()
+	if err != nil || v.searched {
+		return v, err
+	}
+	damaged := len(v.names) == 0
+	for name := range v.names {
+		damaged = damaged || r.isBad(name)
+	}
+	if !damaged {
+		return v, nil
+	}
+	return r.newer(v)
 }
 
 // badSegment tells of a segment that cannot be read, once.
 func (r *Repo) badSegment(name id.ID, err error) {
-	r.mu.Lock()
+	r.bad.Lock()
 	told := r.told[name]
 	if r.told == nil {
 		r.told = map[id.ID]bool{}
 	}
 	r.told[name] = true
-	r.mu.Unlock()
+	r.bad.Unlock()
 	if !told {
-		r.opts.Warn("index segment %s: %v: what only it lists is missing", name, err)
+		r.opts.Note("index segment %s: %v: packs that no other one lists are asked themselves what is in them; the next put lists them", name, err)
 	}
+}
+
+// isBad reports whether a segment could not be read.
+func (r *Repo) isBad(name id.ID) bool {
+	r.bad.Lock()
+	defer r.bad.Unlock()
+	return r.told[name]
 }
 
 // Lookup yields where copies of a blob or session are said to be, in no order

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 
 	"preserve/lib/box"
@@ -25,9 +26,12 @@ const (
 // ErrNoAnswer ends the walk with a peer that talks and does not answer.
 var ErrNoAnswer = errors.New("the other side sends signs of life and no blobs")
 
-// A Peer is what answers wants: pv-get REPO --blobs -, somewhere. Wants are ids,
-// 64 hex digits and a newline each; the answers are a sealed stream in order
-// asked.
+// maxCopies is how many copies of a blob are asked for, if none of them opens.
+const maxCopies = 32
+
+// A Peer is what answers wants: pv-get REPO --blobs -, somewhere. Wants are lines: an id,
+// 64 hex digits, and behind a space the number of the copy that is wanted, if it
+// is not the first. The answers are a sealed stream in order asked.
 type Peer struct {
 	Answers *rec.Reader
 	Wants   io.WriteCloser
@@ -41,7 +45,8 @@ type want struct {
 	id        id.ID
 	low, high uint8 // the kinds that it may have
 	uses      []use // of a data blob: who waits for it
-	why       error // it is lost
+	copy      int   // which one is asked for; see refuse
+	why       error // it is lost, or why its first copy does not do
 
 	// Of a page.
 	urgent  bool // the walk can do nothing without it
@@ -125,7 +130,11 @@ func (a *asker) write() {
 		}
 		lines = lines[:0]
 		for _, w := range batch {
-			lines = append(append(lines, w.id.String()...), '\n')
+			lines = append(lines, w.id.String()...)
+			if w.copy > 0 {
+				lines = strconv.AppendInt(append(lines, ' '), int64(w.copy), 10)
+			}
+			lines = append(lines, '\n')
 		}
 		if _, err := a.peer.Wants.Write(lines); err != nil {
 			return
@@ -246,7 +255,7 @@ func (a *asker) blob(b *rec.Blob) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if other != nil {
-		a.gone(w, other)
+		a.refuse(w, other)
 		b.Free()
 		return nil
 	}
@@ -269,8 +278,26 @@ func (a *asker) missing(i id.ID) error {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.gone(w, ErrMissing)
+	if w.why == nil { // else it is another copy that there is none of
+		w.why = ErrMissing
+	}
+	a.gone(w, w.why)
 	return nil
+}
+
+// refuse asks for the next copy of a blob of which one came that does not do: perhaps
+// somebody has stored something else under its id. What was wrong with the first one is
+// kept. With a.mu held.
+func (a *asker) refuse(w *want, why error) {
+	if w.why == nil {
+		w.why = why
+	}
+	if w.copy++; w.copy == maxCopies {
+		a.gone(w, w.why)
+		return
+	}
+	w.done = false
+	a.ask(w)
 }
 
 // gone ends a want whose blob cannot be had. With a.mu held.

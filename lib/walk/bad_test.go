@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"preserve/lib/box"
+	"preserve/lib/id"
 	"preserve/lib/page"
 	"preserve/lib/rec"
 )
@@ -228,5 +229,78 @@ func TestOtherKind(t *testing.T) {
 	m.add(sn, high, low)
 	if _, err := m.run(Options{}); !errors.Is(err, ErrUnexpected) {
 		t.Errorf("named so: %v", err)
+	}
+}
+
+// Where one copy of a blob does not open, another one serves: one that stands behind
+// it in a stream, and one that is asked for. If none opens, what was wrong with the first
+// is told.
+func TestCopies(t *testing.T) {
+	m := newMaker(t, 1)
+	tr := m.tree()
+	blobs := []*rec.Blob{tr.snap, tr.root, tr.p1, tr.d1, tr.p2, tr.d2, tr.d1}
+	whole := []string{"a/b at 0: hello", "a/c at 0: world", "a/d at 0: another", "e/f at 0: hello", "e/f at 8: d",
+		"entry a", "entry a/b", "entry a/c", "entry a/d", "entry e", "entry e/f", "snapshot"}
+	again := func(b *rec.Blob) *rec.Blob { c := *b; return &c }
+	for _, bad := range blobs {
+		for _, c := range []struct {
+			rubbish, good int // copies, before and behind which another stands
+		}{{1, 1}, {3, 1}, {0, 2}, {2, 2}} {
+			m.recs = m.recs[:2]
+			p := m.peer()
+			p.copies = map[id.ID][]*rec.Blob{}
+			for _, b := range blobs {
+				var all []*rec.Blob
+				if b == bad {
+					for range c.rubbish {
+						all = append(all, spoiled(b))
+					}
+					for range c.good {
+						all = append(all, again(b))
+					}
+					all = append(all, spoiled(b))
+				} else {
+					all = append(all, again(b))
+				}
+				if b == tr.snap && b == bad { // pv-get gives it once, out of its object
+					m.add(again(b))
+				} else {
+					for _, one := range all {
+						m.add(again(one))
+					}
+				}
+				p.blobs[b.ID], p.copies[b.ID] = all[0], all[1:]
+			}
+			got, err := m.record(Options{Want: tr.snap.ID})
+			if err != nil || !slices.Equal(got.log, whole) || len(got.lost) > 0 {
+				t.Errorf("%+v: %v, lost %v\n%s", c, err, got.lost, strings.Join(got.log, "\n"))
+			}
+			got = &recorder{}
+			err = p.drive(t, m, Options{Want: tr.snap.ID}, got)
+			slices.Sort(got.log)
+			if err != nil || !slices.Equal(got.log, whole) || len(got.lost) > 0 {
+				t.Errorf("%+v, asked for: %v, lost %v\n%s", c, err, got.lost, strings.Join(got.log, "\n"))
+			}
+		}
+	}
+	// One copy that is cut short, and then others that do not open either.
+	m.recs = m.recs[:2]
+	short := again(tr.d2)
+	short.Data = short.Data[:3]
+	short.CRC = short.Sum()
+	m.add(tr.snap, tr.root, tr.p1, again(tr.d1), tr.p2, again(short), spoiled(tr.d2), spoiled(tr.d2), again(tr.d1))
+	got, err := m.record(Options{Want: tr.snap.ID})
+	if err != nil || len(got.lost) != 1 || got.lost[0].ID != tr.d2.ID {
+		t.Errorf("%v, lost %v", err, got.lost)
+	}
+	p := m.peer(tr.snap, tr.root, tr.p1, again(tr.d1), tr.p2)
+	p.blobs[tr.d2.ID] = again(short)
+	p.copies = map[id.ID][]*rec.Blob{tr.d2.ID: {}}
+	for range 3 * maxCopies {
+		p.copies[tr.d2.ID] = append(p.copies[tr.d2.ID], spoiled(tr.d2))
+	}
+	got = &recorder{}
+	if err := p.drive(t, m, Options{Want: tr.snap.ID}, got); err != nil || len(got.lost) != 1 || got.lost[0].ID != tr.d2.ID {
+		t.Errorf("asked for: %v, lost %v", err, got.lost)
 	}
 }

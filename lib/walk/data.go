@@ -96,7 +96,7 @@ func (d *drive) bring(t *arrival) error {
 	plain, err := d.open.Open((*buf)[:0], rec.KindData, t.blob.ID, t.blob.SID, nil, t.blob.Data)
 	if isLoss(err) {
 		d.ask.mu.Lock()
-		d.ask.gone(t.want, err)
+		d.ask.refuse(t.want, err)
 		d.ask.mu.Unlock()
 		return nil
 	}

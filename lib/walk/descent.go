@@ -89,7 +89,8 @@ func (d *drive) arrive(w *want, first *page.Key) (n *node, why, err error) {
 	plain, err := d.open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
 	switch {
 	case isLoss(err):
-		return nil, err, nil
+		d.refuse(w, err)
+		return d.arrive(w, first) // at most maxCopies deep
 	case err != nil:
 		return nil, nil, fmt.Errorf("page %s: %w", w.id.Short(), err)
 	}
@@ -100,6 +101,13 @@ func (d *drive) arrive(w *want, first *page.Key) (n *node, why, err error) {
 		d.nodes.put(b.ID, n, n.weight())
 	}
 	return n, nil, nil
+}
+
+// refuse is asker.refuse.
+func (d *drive) refuse(w *want, why error) {
+	d.ask.mu.Lock()
+	d.ask.refuse(w, why)
+	d.ask.mu.Unlock()
 }
 
 // begins reports whether the page begins with a key, if there is one.

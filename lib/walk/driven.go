@@ -1,6 +1,7 @@
 package walk
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -172,19 +173,26 @@ func (d *drive) wait(ready func() bool) error {
 // first takes the snapshot.
 func (d *drive) first() error {
 	w := d.request(d.o.Want, rec.KindSnapshot, rec.KindSnapshot)
-	b, err := d.await(w)
-	if err == nil && b == nil {
-		err = noSnapshot(Loss{d.o.Want, w.why})
+	for {
+		b, err := d.await(w)
+		if b == nil {
+			if err == nil {
+				err = noSnapshot(Loss{d.o.Want, w.why})
+			}
+			return err
+		}
+		d.snap, err = theSnapshot(d.open, b, &d.o)
+		d.root = b.Ref(0)
+		b.Free()
+		switch {
+		case errors.Is(err, box.ErrSealed):
+			d.refuse(w, err)
+		case err != nil:
+			return err
+		default:
+			return d.sink.Snapshot(d.o.Want, d.snap)
+		}
 	}
-	if err != nil {
-		return err
-	}
-	defer b.Free()
-	if d.snap, err = theSnapshot(d.open, b, &d.o); err != nil {
-		return err
-	}
-	d.root = b.Ref(0)
-	return d.sink.Snapshot(b.ID, d.snap)
 }
 
 // request asks for a page or a snapshot, and does not wait.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -22,6 +23,8 @@ type peer struct {
 	blobs map[id.ID]*rec.Blob
 	box   *box.Sealer
 	asked []id.ID
+	// copies are those behind the first.
+	copies map[id.ID][]*rec.Blob
 	// sessions are sent besides that of box.
 	sessions [][]byte
 	// answer may answer a want itself: then it reports true.
@@ -49,9 +52,23 @@ func (p *peer) serve(in io.Reader, out io.Writer) {
 	}
 	lines := bufio.NewScanner(in)
 	for lines.Scan() {
-		i, err := id.Parse(lines.Text())
+		text, copy, _ := strings.Cut(lines.Text(), " ")
+		i, err := id.Parse(text)
 		if err != nil {
 			panic(err)
+		}
+		if copy != "" {
+			n, err := strconv.Atoi(copy)
+			switch {
+			case err != nil || n < 1:
+				panic(lines.Text())
+			case n > len(p.copies[i]):
+				put(&rec.Missing{ID: i})
+			default:
+				again := *p.copies[i][n-1]
+				put(&again)
+			}
+			continue
 		}
 		p.asked = append(p.asked, i)
 		switch b := p.blobs[i]; {

@@ -148,6 +148,10 @@ type walker struct {
 	refused error // what the sink returned
 	data    *par.Map[*datum, *datum]
 	plain   sync.Pool
+
+	held *rec.Blob // that came last, and waits for other copies of it
+	at   rec.Place // where it stands
+	why  error     // what was wrong with a copy before it
 }
 
 // A frame is a blob whose references are still to come.
@@ -164,6 +168,7 @@ type datum struct {
 	blob *rec.Blob
 	page *Page
 	ref  int
+	why  error // what was wrong with another copy
 }
 
 // Run walks the stream of in to its end.
@@ -189,8 +194,24 @@ func Run(in *rec.Reader, open *box.Opener, o Options, sink Sink) error {
 }
 
 func (w *walker) run() error {
+	defer func() {
+		if w.held != nil {
+			w.held.Free()
+		}
+	}()
 	for {
 		v, err := w.in.Next()
+		if _, session := v.(*rec.Session); !session && (err == nil || err == io.EOF) {
+			if b, ok := v.(*rec.Blob); ok && w.another(b) {
+				continue
+			}
+			if err := w.settle(); err != nil {
+				if b, ok := v.(*rec.Blob); ok {
+					b.Free()
+				}
+				return err
+			}
+		}
 		if err == io.EOF {
 			return w.finish()
 		}
@@ -201,7 +222,7 @@ func (w *walker) run() error {
 		case *rec.Session:
 			err = addSession(w.open, v.Data)
 		case *rec.Blob:
-			err = w.blob(v)
+			w.held, w.at = v, w.in.Place()
 		case *rec.Missing:
 			err = w.missing(v.ID)
 		case *rec.End:
@@ -223,6 +244,48 @@ func (w *walker) run() error {
 			return w.in.Wrap(err)
 		}
 	}
+}
+
+// another reports whether b is another copy of the blob that came before it. Of the
+// copies the first that opens is kept.
+func (w *walker) another(b *rec.Blob) bool {
+	if w.held == nil || w.held.ID != b.ID {
+		return false
+	}
+	h := w.held
+	if _, err := w.open.Open(nil, h.Kind, h.ID, h.SID, h.Refs, h.Data); !isLoss(err) {
+		b.Free()
+		return true
+	} else if w.why == nil {
+		w.why = err
+	}
+	h.Free()
+	w.held, w.at = b, w.in.Place()
+	return true
+}
+
+// settle takes the blob that was held: no other copy of it comes.
+func (w *walker) settle() error {
+	b := w.held
+	if b == nil {
+		return nil
+	}
+	w.held = nil
+	err := w.blob(b)
+	w.why = nil
+	if w.refused != nil {
+		return w.refused
+	}
+	return w.at.Wrap(err)
+}
+
+// first returns what was wrong with the first copy of a blob, of which err is wrong
+// with the last one.
+func first(why, err error) error {
+	if why != nil {
+		return why
+	}
+	return err
 }
 
 // told keeps an error of the sink, which is not about the stream.
@@ -269,7 +332,7 @@ func (w *walker) blob(b *rec.Blob) error {
 		if err != nil {
 			return err
 		}
-		return w.lose(f, ref, Loss{b.ID, why})
+		return w.lose(f, ref, Loss{b.ID, first(w.why, why)})
 	}
 	if f.skip {
 		defer b.Free()
@@ -278,7 +341,7 @@ func (w *walker) blob(b *rec.Blob) error {
 	}
 	if b.Kind == rec.KindData {
 		if w.needs(f, ref) {
-			return w.data.Put(&datum{b, f.page, ref}, int64(len(b.Data)))
+			return w.data.Put(&datum{b, f.page, ref, w.why}, int64(len(b.Data)))
 		}
 		b.Free()
 		return nil
@@ -287,7 +350,7 @@ func (w *walker) blob(b *rec.Blob) error {
 	plain, err := w.open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
 	switch {
 	case isLoss(err):
-		err = w.lose(f, ref, Loss{b.ID, err})
+		err = w.lose(f, ref, Loss{b.ID, first(w.why, err)})
 		w.pass(b)
 		return err
 	case err != nil:
@@ -428,7 +491,7 @@ func (w *walker) openData(d *datum) (*datum, error) {
 	plain, err := w.open.Open((*buf)[:0], rec.KindData, d.blob.ID, d.blob.SID, nil, d.blob.Data)
 	switch {
 	case isLoss(err):
-		return d, w.sink.Missing(d.page, d.ref, Loss{d.blob.ID, err})
+		return d, w.sink.Missing(d.page, d.ref, Loss{d.blob.ID, first(d.why, err)})
 	case err != nil:
 		return d, fmt.Errorf("data blob %s of %s: %w", d.blob.ID.Short(), d.page.where(d.ref), err)
 	}

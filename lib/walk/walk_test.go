@@ -254,7 +254,7 @@ func TestRefused(t *testing.T) {
 		"data out of turn":  {[]rec.Record{tr.snap, tr.root, tr.p1, tr.d2}, ErrUnexpected},
 		"stops early":       {[]rec.Record{tr.snap, tr.root, tr.p1, d1()}, ErrIncomplete},
 		"nothing":           {nil, ErrIncomplete},
-		"more behind":       {[]rec.Record{tr.snap, tr.root, tr.p1, d1(), tr.p2, tr.d2, d1(), d1()}, ErrUnexpected},
+		"more behind":       {[]rec.Record{tr.snap, tr.root, tr.p1, d1(), tr.p2, tr.d2, d1(), tr.d2}, ErrUnexpected},
 		"first key differs": {[]rec.Record{m.snapshot(badFirst.ID, 6, 26), badFirst, tr.p1, d1(), tr.p2}, page.ErrPage},
 		"a page twice":      {[]rec.Record{m.snapshot(twice.ID, 6, 26), twice}, page.ErrPage},
 		"blob too short":    {append(onePage(1, 5, []id.ID{short.ID}, file("a", x(0, 0, 5))), short), page.ErrPage},

@@ -99,14 +99,15 @@ def parse_pack(b, name=None):
 
 
 def parse_segment(b, name=None):
-    """The packs, (name, size), and rows, (id, kind, pack, offset, length), of a segment."""
-    damaged(name is None or sha256(b) == name, "another name")
+    """The name, the packs, (name, size), and rows, (id, kind, pack, offset, length), of a segment."""
     damaged(len(b) >= 20 and b[:3] == b"PVI", "magic")
     must(b[3:4] == b"1", "newer", "magic")
     p, n = u32(b, 4), int.from_bytes(b[8:16], "big")
     damaged(p <= 1 << 20 and n <= 1 << 32, "numbers")
     body = 16 + 40 * p + ROW * n
     damaged(len(b) == body + 4 * -(-body // 4096), "length")
+    got = sha256(b[: 16 + 40 * p] + b[body:])
+    damaged(name is None or got == name, "another name")
     for i in range(0, body, 4096):
         damaged(crc32c(b[i : min(i + 4096, body)]) == u32(b, body + i // 4096 * 4), "the crc of a block")
     packs = [(b[at : at + 32], int.from_bytes(b[at + 32 : at + 40], "big")) for at in range(16, 16 + 40 * p, 40)]
@@ -122,7 +123,7 @@ def parse_segment(b, name=None):
         damaged(last is None or (ident, pack, offset) > last, "order of rows")
         last = (ident, pack, offset)
         rows.append((ident, row[44], pack, offset, length))
-    return packs, rows
+    return got, packs, rows
 
 
 @as_damage

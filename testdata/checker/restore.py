@@ -36,7 +36,7 @@ class Repository:
         must(all(n.startswith(".tmp-") for n in names), "newer", "gc is not empty")
         self.rows, self.packs = [], {}
         for name in ids_in(os.path.join(directory, "index")):
-            packs, rows = objects.parse_segment(contents(os.path.join(directory, "index", name)), bytes.fromhex(name))
+            _, packs, rows = objects.parse_segment(contents(os.path.join(directory, "index", name)), bytes.fromhex(name))
             self.packs.update(packs)
             self.rows += [(i, k, packs[p][0], at, n) for i, k, p, at, n in rows]
         self.rows.sort()

@@ -154,12 +154,12 @@ def check_pack(c):
 
 
 def check_segment(c):
-    packs, rows = objects.parse_segment(c["segment"])
+    name, packs, rows = objects.parse_segment(c["segment"], c.get("name"))
     lines = [
         f"{i.hex()} kind {k} in pack {packs[p][0].hex()} of {packs[p][1]} bytes at {o} length {n}"
         for i, k, p, o, n in rows
     ]
-    equal(lines, c.get("row", []), "rows")
+    equal((name, lines), (c["name"], c.get("row", [])), "rows")
 
 
 def check_snapshot_object(c):

@@ -220,6 +220,8 @@ func Render(comment string, cases []Case) string {
 					b.WriteString(hex.EncodeToString(v[n:min(n+48, len(v))]))
 				}
 				b.WriteString("\n")
+			default:
+				panic(fmt.Sprintf("%s: a value of type %T", f.Name, v))
 			}
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -295,8 +296,8 @@ func withStream(env *tool.Env, dir string, h rec.Head, so store.Options, work fu
 // maxNamed is how many missing blobs are named on stderr; the stream names all.
 const maxNamed = 100
 
-// answer writes a blob, behind its session if that was not sent, or that it is
-// missing.
+// answer writes a blob and its other copies, each behind its session if that was not
+// sent, or that it is missing.
 func (o *output) answer(a *store.Answer) error {
 	if a.Blob == nil {
 		text := fmt.Sprintf("blob %s: %v", a.ID, a.Err)
@@ -307,14 +308,24 @@ func (o *output) answer(a *store.Answer) error {
 		o.end.Warn(text)
 		return o.w.Write(&rec.Missing{ID: a.ID})
 	}
-	if o.sent.Add(a.Blob.SID) {
-		if err := o.w.Write(a.Session); err != nil {
+	err := o.blob(a.Blob, a.Session)
+	for _, other := range a.More {
+		if err == nil {
+			err = o.blob(other.Blob, other.Session)
+		}
+	}
+	return err
+}
+
+func (o *output) blob(b *rec.Blob, s *rec.Session) error {
+	if o.sent.Add(b.SID) {
+		if err := o.w.Write(s); err != nil {
 			return err
 		}
 	}
 	o.blobs.Add(1)
-	o.bytes.Add(uint64(len(a.Blob.Data)))
-	return o.w.Write(a.Blob)
+	o.bytes.Add(uint64(len(b.Data)))
+	return o.w.Write(b)
 }
 
 // close ends the stream after the work returned err.
@@ -353,23 +364,34 @@ func runBlobs(env *tool.Env, dir string, so store.Options) error {
 		if err := o.w.Flush(); err != nil {
 			return err
 		}
-		return repo.Asked(func() (id.ID, error) { return nextID(lines) }, o.answer, o.w.Flush)
+		return repo.Asked(func() (id.ID, int, error) { return nextWant(lines) }, o.answer, o.w.Flush)
 	})
 }
 
-// nextID reads one line. A last line without its newline was cut off.
-func nextID(r *bufio.Reader) (id.ID, error) {
+// nextWant reads one line: an id, and perhaps the number of a copy. A last line without
+// its newline was cut off.
+func nextWant(r *bufio.Reader) (i id.ID, n int, err error) {
 	line, err := r.ReadSlice('\n')
 	switch {
 	case err == io.EOF && len(line) == 0:
-		return id.ID{}, io.EOF
+		return i, 0, io.EOF
 	case err == io.EOF:
-		return id.ID{}, errors.New("the list of ids ends inside a line")
+		return i, 0, errors.New("the list of ids ends inside a line")
 	case err != nil && !errors.Is(err, bufio.ErrBufferFull):
-		return id.ID{}, err
+		return i, 0, err
 	}
-	return id.Parse(strings.TrimSuffix(string(line), "\n"))
+	text, number, numbered := strings.Cut(strings.TrimSuffix(string(line), "\n"), " ")
+	if numbered {
+		if n, err = strconv.Atoi(number); err != nil || strconv.Itoa(n) != number || n < 0 || n > maxCopy {
+			return i, 0, fmt.Errorf("%q is no number of a copy: they begin with 0 and end with %d", number, maxCopy)
+		}
+	}
+	i, err = id.Parse(text)
+	return i, n, err
 }
+
+// maxCopy is the largest number of a copy that may be asked for.
+const maxCopy = 999
 
 func runSnapshots(env *tool.Env, dir string, so store.Options) error {
 	return withStream(env, dir, rec.Head{Order: rec.Loose, Meta: true}, so, (*output).snapshots)

@@ -319,10 +319,7 @@ func TestSnapshots(t *testing.T) {
 	if err := os.Remove(dir + "/checkpoints/" + want[1]); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(dir + "/index"); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Mkdir(dir+"/index", 0o700); err != nil {
+	if err := errors.Join(os.RemoveAll(dir+"/index"), os.RemoveAll(dir+"/packs")); err != nil {
 		t.Fatal(err)
 	}
 	status, out, errs = runGet(nil, dir, "--snapshots")

@@ -53,12 +53,13 @@ func serve(file string) error {
 		}
 	}
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
-		i, err := id.Parse(lines.Text())
+		text, copy, _ := strings.Cut(lines.Text(), " ")
+		i, err := id.Parse(text)
 		if err != nil {
 			return err
 		}
 		var answer rec.Record = &rec.Missing{ID: i}
-		if b := blobs[i]; b != nil {
+		if b := blobs[i]; b != nil && copy == "" {
 			again := *b
 			answer = &again
 		}
