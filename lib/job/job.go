@@ -68,6 +68,7 @@ type State struct {
 
 	Backup *Backup
 	Copy   *Copy
+	First  *First
 }
 
 // A Run is one run of a script.
@@ -157,6 +158,9 @@ func (r *Run) End(interrupted bool) error {
 	}
 	if interrupted || r.Worst == 1 || r.Worst == 2 {
 		r.kept(r.Kept)
+	}
+	if r.First != nil {
+		r.endFirst()
 	}
 	switch {
 	case interrupted && r.Backup == nil:

@@ -27,12 +27,13 @@ const usage = `usage: pv-job begin SCRIPT ARGUMENT…   prints RUN
 	done
 	pv-job end "$run"
 
-Decides what a script does: backup, restore, list, verify, copy or recover. begin reads the script's arguments and makes the private
-directory RUN, which has a file of arguments for each stage. If the key comes from a pipe it
-prints "hold KEY" and does nothing: the script begins again behind pv-key hold. next reads what the pass
-before has come to, from its report and STATUS, the exit status of its last stage, and
-prepares the next pass, or ends with exit status 1 if there is none. end prints what
-the run has come to, and removes RUN.
+Decides what a script does: backup, restore, list, verify, copy, recover or
+first-backup. begin reads the script's arguments and makes the private directory RUN,
+with a file of arguments for each stage. If the key comes from a pipe it prints
+"hold KEY" and does nothing: the script starts again under pv-key hold. next reads
+the report of the pass before, and STATUS, the exit status of its last stage. It
+prepares the next pass, or exits with 1 if there is none. end prints what the run
+has done, and removes RUN.
 
   -v, -q     say more, say only errors and warnings
 `
@@ -50,6 +51,8 @@ var verbs = map[string]verb{
 	"verify":  {verifyUsage, beginVerify},
 	"copy":    {copyUsage, beginCopy},
 	"recover": {recoverUsage, beginRecover},
+
+	"first-backup": {firstUsage, beginFirst},
 }
 
 // Run is pv-job.
@@ -70,7 +73,7 @@ func Run(env *tool.Env) error {
 	case len(words) == 2 && words[0] == "end", len(words) == 3 && words[0] == "end" && words[2] == "interrupted":
 		return end(env, words[1], len(words) == 3)
 	}
-	return tool.Usagef("use begin backup|restore|list|verify|copy|recover, next RUN, or end RUN")
+	return tool.Usagef("use begin SCRIPT, next RUN, or end RUN")
 }
 
 func begin(env *tool.Env, v verb) error {
