@@ -77,8 +77,7 @@ func (p *Put) had(b *rec.Blob) (bool, error) {
 	if b.Kind != rec.KindData {
 		return p.stored(b, func(o *rec.Blob) bool { return bytes.Equal(o.Refs, b.Refs) })
 	}
-	rows, _ := p.r.copies(p.view, b.ID, Just(rec.KindData))
-	return len(rows) > 0, nil
+	return p.r.listed(p.view, b.ID, rec.KindData), nil
 }
 
 // stored reports whether a good copy is there that is the same as b.
@@ -140,7 +139,7 @@ func (p *Put) checkData(i, ref id.ID) error {
 	if was := p.meta[ref]; was&received != 0 {
 		return wrongKind(i, ref, kindOf(was))
 	}
-	if rows, _ := p.r.copies(p.view, ref, Just(rec.KindData)); len(rows) > 0 {
+	if p.r.listed(p.view, ref, rec.KindData) {
 		return nil
 	}
 	return p.miss(ref)

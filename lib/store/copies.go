@@ -57,6 +57,23 @@ func (r *Repo) copies(v *view, i id.ID, want Kinds) (rows []Row, other *uint8) {
 	return rows, other
 }
 
+// listed reports whether a blob of a kind is there, as the index says.
+func (r *Repo) listed(v *view, i id.ID, kind uint8) bool {
+	other := kind
+	for row := range v.lookup(i, r.badSegment) {
+		if row.Kind == kind {
+			return true
+		}
+		if row.Kind != pack.KindSession {
+			other = row.Kind
+		}
+	}
+	if other != kind {
+		r.strange(i, other, false)
+	}
+	return false
+}
+
 // byAge sorts rows, the oldest first, and drops those that are there twice.
 func (r *Repo) byAge(rows []Row) []Row {
 	slices.SortFunc(rows, func(a, b Row) int {
