@@ -58,7 +58,7 @@ var allowed = []struct {
 	{2, "page", []string{"id", "rec", "wire"}},
 	{2, "cache", []string{"durable", "id", "ids", "key", "rec", "wire", sys}},
 	{2, "snap", []string{"id", "rec", "wire"}},
-	{3, "store", []string{"durable", "id", "pack", "rec", "wire", sys}},
+	{3, "store", []string{"durable", "id", "pack", "rec", "visible", "wire", sys}},
 	{3, "walk", []string{"box", "id", "page", "par", "rec", "snap", "spool"}},
 	{4, "job", []string{"durable", "id", "remote", "tool", sys}},
 	{4, "store/storetest", []string{"id", "pack", "rec", "store"}}, // tests only

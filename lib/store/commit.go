@@ -47,7 +47,7 @@ func (p *Put) Checkpoint(i id.ID) (passed string, err error) {
 		p.Count.Passed++
 		return passed, nil
 	}
-	if _, err := p.root(s); err != nil {
+	if _, err := p.root(s, event{Checkpoint: i.String()}); err != nil {
 		return "", err
 	}
 	p.Count.Checkpoints++
@@ -57,13 +57,20 @@ func (p *Put) Checkpoint(i id.ID) (passed string, err error) {
 
 // root makes all that was received durable, and then a root of a snapshot: a
 // collector keeps what it reaches from now on, and only now is it of use to look
-// whether one was at work meanwhile. It returns the bytes of the object.
-func (p *Put) root(s *Snapshot) ([]byte, error) {
+// whether one was at work meanwhile. It returns the bytes of the object. In the log the
+// root is named as in e.
+func (p *Put) root(s *Snapshot, e event) ([]byte, error) {
 	// The object has blob and session once more, and a commit writes it twice.
-	if err := p.checkRoom(2 * (recordSize(s.Blob) + sessionSize + 1<<10)); err != nil {
+	if err := p.checkRoom(2 * (recordSize(s.Blob) + sessionSize + 1<<10 + block)); err != nil {
 		return nil, err
 	}
+	if p.journal != nil {
+		p.journal.root = e
+	}
 	if err := p.barrier(); err != nil {
+		return nil, err
+	}
+	if err := p.logRoot(); err != nil {
 		return nil, err
 	}
 	now, err := p.now()
@@ -96,11 +103,12 @@ func (p *Put) Commit() (id.ID, error) {
 	if err := p.complete("the snapshot", "it was not committed"); err != nil {
 		return s.ID, err
 	}
-	data, err := p.root(s)
-	if err != nil {
-		return s.ID, err
+	data, err := p.root(s, event{Snapshot: s.ID.String()})
+	if err == nil {
+		err = p.writeObject(data, "snapshots", s.ID.String())
 	}
-	return s.ID, p.writeObject(data, "snapshots", s.ID.String())
+	p.committed = err == nil
+	return s.ID, err
 }
 
 // Unchanged makes sure that snapshot i, one that the stream rests on, is there with

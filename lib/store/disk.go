@@ -32,7 +32,8 @@ type disk struct {
 	mu     sync.Mutex
 	temps  map[string]*temp
 	closed bool
-	// written is how many bytes were written, of all files together.
+	// written is how many bytes were written, of all files together, and for each of them a
+	// block, since its last one may have been begun only. What was removed does not count.
 	written atomic.Int64
 	// before is called with each step before it is taken; its error is the
 	// step's. It is nil but in tests.
@@ -104,6 +105,7 @@ func (d *disk) create() (*temp, error) {
 			}
 			return nil, fmt.Errorf("make a temporary in %q: others remove it at once", d.tmp)
 		}
+		d.written.Add(block)
 		t := &temp{File: f, d: d}
 		d.temps[path] = t
 		return t, nil
@@ -200,6 +202,7 @@ func (d *disk) remove(t *temp) {
 		// If it cannot be removed it stays for a sweep.
 		_ = os.Remove(t.Name())
 		delete(d.temps, t.Name())
+		d.written.Add(-block - t.n)
 	}
 	_ = t.Close() // nothing of it counts, or it is closed
 }

@@ -159,7 +159,7 @@ func (p *Put) list(lists []pack.List) error {
 		}
 		return nil
 	}
-	if err := p.checkRoom(len(data)); err != nil {
+	if err := p.checkRoom(len(data) + len(lists)*eventPack + block); err != nil {
 		return err
 	}
 	// Whoever published the packs may not have come to this.
@@ -169,6 +169,9 @@ func (p *Put) list(lists []pack.List) error {
 		}
 	}
 	if err := p.disk.syncDir(p.r.path("packs")); err != nil {
+		return err
+	}
+	if err := p.logLists(eventAdopt, name, lists); err != nil {
 		return err
 	}
 	if err := p.writeObject(data, "index", name.String()); err != nil {

@@ -75,6 +75,9 @@ func (p *Put) append(b *rec.Blob) error {
 }
 
 func (p *Put) newPack() (*openPack, error) {
+	if err := p.logBegin(); err != nil {
+		return nil, err
+	}
 	f, err := p.disk.create()
 	if err != nil {
 		return nil, p.spaceError(err)
@@ -90,6 +93,9 @@ func (p *Put) newPack() (*openPack, error) {
 		return nil, p.spaceError(err)
 	}
 	p.owed += packCost
+	if p.journal != nil {
+		p.owed += eventPack
+	}
 	return o, nil
 }
 
@@ -222,6 +228,9 @@ func (p *Put) publish() error {
 	}
 	data, name, err := pack.EncodeSegment(lists)
 	if err != nil {
+		return err
+	}
+	if err := p.logLists(eventStore, name, lists); err != nil {
 		return err
 	}
 	if err := p.writeObject(data, "index", name.String()); err != nil {

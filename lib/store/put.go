@@ -59,6 +59,8 @@ type Put struct {
 	missing     id.Set
 	base        []id.ID
 	snapshot    *Snapshot // received, and named by no checkpoint
+	committed   bool      // it was
+	journal     *journal  // nil where no log is kept
 	pendingRows int
 	owed        int64     // bytes still to be written for what was appended: see rowCost
 	quota       quota     // what the repository may have
@@ -87,13 +89,16 @@ type Count struct {
 type PutOptions struct {
 	// As is the label that the repository gives the client.
 	As string
-	// MaxBytes is how large the repository may become: the bytes of all its files. 0 is
-	// no limit. Puts at the same time may exceed it by recountMin each, if they are
-	// fewer than 64.
+	// MaxBytes is how large the repository may become: the bytes of all its files, each in
+	// whole blocks of 4 KiB. 0 is no limit. Puts at the same time may exceed it by
+	// recountMin each, if they are fewer than 64.
 	MaxBytes int64
 	// CheckpointEvery is how much time must pass between two checkpoints; what comes
 	// sooner is passed over. 0 is none.
 	CheckpointEvery time.Duration
+	// Log lets the repository keep a log of puts, in which Client is where the client is.
+	Log    bool
+	Client string
 	// Missing is told each id that something refers to and that is not there,
 	// once, when it is seen. An error ends the put.
 	Missing func(id.ID) error
@@ -131,6 +136,9 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 	p.disk.sweep()
 	p.mark()
 	p.quota.max = o.MaxBytes
+	if o.Log {
+		p.journal = newJournal()
+	}
 	if err := p.checkRoom(0); err != nil {
 		return nil, err
 	}

@@ -27,9 +27,12 @@ const (
 	sessionSize = rec.SessionSize + 32 // a session record
 	rowCost     = 2*pack.RowSize + 1   // rows of toc and segment, and their checksum
 	// packCost is head, frame of the toc, and end of a pack, its place in the table of a
-	// segment, and head and last checksum of that.
-	packCost = 66 + 17 + 128 + 40 + 20
+	// segment, and that segment's head, last checksum and last block.
+	packCost = 66 + 17 + 128 + 40 + 20 + block
 )
+
+// block is what a file takes at least, and what its size is rounded up to.
+const block = 4 << 10
 
 // recordSize returns no less than the bytes of a blob's record.
 func recordSize(b *rec.Blob) int { return len(b.Refs) + len(b.Data) + len(b.Sig) + blobFrame }
@@ -42,7 +45,7 @@ func sizeIn(o *openPack, b *rec.Blob) int {
 		n += sessionSize + rowCost
 	}
 	if o == nil {
-		n += packCost
+		n += packCost + eventPack + block
 	}
 	return n
 }
@@ -55,7 +58,7 @@ const (
 	recountPart = 64
 )
 
-// A quota bounds the bytes of all files of a repository. What this put writes is counted
+// A quota bounds the bytes of all files of a repository, in whole blocks. What this put writes is counted
 // when it is written, whatever it is; what others write is seen when all is counted
 // again.
 type quota struct {
@@ -72,7 +75,7 @@ func (p *Put) checkQuota(n int64) error {
 	if q.max == 0 {
 		return nil
 	}
-	need := n + p.owed
+	need := n + p.owed + p.logOwed()
 	if done := p.written() - q.at; q.due > 0 && done < q.due && done+need <= q.left {
 		return nil
 	}
@@ -101,8 +104,8 @@ func (p *Put) written() int64 {
 	return n
 }
 
-// used returns the bytes of all files of the repository, on whatever disks its directories
-// lie. A file that is published meanwhile is counted once: temporaries come first.
+// used returns the bytes of all files of the repository, each in whole blocks, on whatever
+// disks its directories lie. A file that is published meanwhile is counted once: temporaries come first.
 func (r *Repo) used() (n int64, err error) {
 	type file struct{ dev, ino uint64 }
 	temps := map[file]bool{}
@@ -130,7 +133,7 @@ func (r *Repo) used() (n int64, err error) {
 					temps[f] = true
 				}
 			}
-			n += st.Size()
+			n += (st.Size() + block - 1) / block * block
 			return nil
 		}
 	}

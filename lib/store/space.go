@@ -74,7 +74,7 @@ func (p *Put) checkRoom(n int) error {
 		return err
 	}
 	// And the objects of a commit.
-	need += uint64(want) + uint64(p.owed) + 16<<10
+	need += uint64(want) + uint64(p.owed+p.logOwed()) + 16<<10
 	if need > free || inodes {
 		return &SpaceError{p.r.dir, free, need, inodes}
 	}

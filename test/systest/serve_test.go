@@ -45,8 +45,16 @@ func TestServe(t *testing.T) {
 			t.Errorf("%s: status %d\n%s%s", stream, status, stdout, stderr)
 		}
 	}
-	// Loose blobs may be added; they change nothing that is there.
+	// Loose blobs may be added where that is allowed; they change nothing that is there.
+	if _, stderr, status := b.sh("cat repo/packs/*/* | " + put); status != 1 || !strings.Contains(stderr, "not allowed here") {
+		t.Errorf("loose blobs: %d %s", status, stderr)
+	}
+	allow("put,heal")
 	b.ok("cat repo/packs/*/* | " + put)
+	// What was stored is in the log, with the address that it came from.
+	if clients := b.ok(`cat repo/log/* | grep -c '"as":"laptop","client":"127\.0\.0\.1 [0-9]* 127\.0\.0\.1 ` + port + `"'`); strings.TrimSpace(clients) == "0" {
+		t.Error(clients)
+	}
 	// The client's environment does not get through.
 	if _, _, status := b.sh("PV_REPO=/x " + remote + "-o SendEnv=PV_REPO pv-put </dev/null"); status == 0 {
 		t.Error("a repository out of the environment")

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -24,7 +25,7 @@ import (
 )
 
 const usage = `usage: pv-put [--as LABEL] [--stall DURATION] [--idle DURATION] [--max-bytes SIZE]
-              [--checkpoint DURATION] REPO <sealed
+              [--checkpoint DURATION] [--log] [--no-loose] REPO <sealed
        pv-put --key NAME REPO <wrapped
 
   stdin: sealed stream  ->  REPO  ->  stdout: the snapshot's id
@@ -36,6 +37,8 @@ const usage = `usage: pv-put [--as LABEL] [--stall DURATION] [--idle DURATION] [
                     bytes, or a number with K, M, G or T
   --checkpoint DURATION
                     write a checkpoint at most so often (default 1m)
+  --log             let REPO keep a log of what each pv-put --log stores, in its log/
+  --no-loose        refuse streams in the orders loose and asked: snapshots only
   --key NAME        store a wrapped key (pv-key wrap) in REPO under that name
   --existing        make no repository: one that is not there is not mounted
   -v, -q            say more, say less
@@ -53,51 +56,71 @@ var errQuota = errors.New("not a size above 0: bytes, or with K, M, G or T behin
 // maxLabel bounds the label of --as.
 const maxLabel = 255
 
-// Run is the command.
-func Run(env *tool.Env) error {
-	env.DropKey()
+// options are what the command line says.
+type options struct {
+	at                      remote.Address
+	label, quota, key       string
+	stall, idle, checkpoint time.Duration
+	existing, log, noLoose  bool
+	maxBytes                int64
+}
+
+func parse(env *tool.Env) (*options, error) {
 	fs := env.Flags()
-	label := fs.String("as", "", "")
+	o := &options{}
+	fs.StringVar(&o.label, "as", "", "")
+	fs.StringVar(&o.quota, "max-bytes", "", "")
+	fs.StringVar(&o.key, "key", "", "")
+	fs.BoolVar(&o.existing, "existing", false, "")
+	fs.BoolVar(&o.log, "log", false, "")
+	fs.BoolVar(&o.noLoose, "no-loose", false, "")
 	stall := tool.Duration(fs, "stall", stallDefault)
 	idle := tool.Duration(fs, "idle", 0)
 	checkpoint := tool.Duration(fs, "checkpoint", checkpointDefault)
-	quota := fs.String("max-bytes", "", "")
-	keyName := fs.String("key", "", "")
-	existing := fs.Bool("existing", false, "")
 	words, err := env.Parse(fs, usage)
 	if err != nil {
-		return err
+		return nil, err
 	}
+	o.stall, o.idle, o.checkpoint = *stall, *idle, *checkpoint
 	switch {
 	case len(words) != 1 || words[0] == "":
-		return tool.Usagef("give one repository")
-	case *stall <= 0:
-		return tool.Usagef("--stall must be more than nothing")
-	case len(*label) > maxLabel || strings.ContainsFunc(*label, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
-		return tool.Usagef("--as takes at most %d bytes of text without control characters", maxLabel)
+		return nil, tool.Usagef("give one repository")
+	case o.stall <= 0:
+		return nil, tool.Usagef("--stall must be more than nothing")
+	case len(o.label) > maxLabel || strings.ContainsFunc(o.label, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
+		return nil, tool.Usagef("--as takes at most %d bytes of text without control characters", maxLabel)
 	}
-	maxBytes := int64(0)
-	if *quota != "" {
-		if maxBytes, err = tool.ParseSize(*quota); err != nil || maxBytes == 0 {
-			return tool.Usagef("--max-bytes %s: %v", *quota, errQuota)
+	if o.quota != "" {
+		if o.maxBytes, err = tool.ParseSize(o.quota); err != nil || o.maxBytes == 0 {
+			return nil, tool.Usagef("--max-bytes %s: %v", o.quota, errQuota)
 		}
 	}
-	at, err := remote.Parse(words[0])
+	o.at, err = remote.Parse(words[0])
+	if err == nil && o.at.Remote() && (o.log || o.noLoose) {
+		err = tool.Usagef("--log and --no-loose go with a repository of this machine")
+	}
+	return o, err
+}
+
+// Run is the command.
+func Run(env *tool.Env) error {
+	env.DropKey()
+	o, err := parse(env)
 	if err != nil {
 		return err
 	}
-	if at.Remote() {
-		return at.Answer(env, "pv-put", there(*label, *quota, *keyName, *stall, *idle, *checkpoint, *existing)...)
+	if o.at.Remote() {
+		return o.at.Answer(env, "pv-put", o.there()...)
 	}
-	if *keyName != "" {
-		return putKey(env, *keyName, at.Path)
+	if o.key != "" {
+		return putKey(env, o.key, o.at.Path)
 	}
 	in, err := env.Input()
 	if err != nil {
 		return err
 	}
 	r := rec.NewReader(in, rec.Sealed)
-	r.SetStall(*stall)
+	r.SetStall(o.stall)
 	h, err := r.Head()
 	if err != nil {
 		return err
@@ -105,26 +128,32 @@ func Run(env *tool.Env) error {
 	if h.Order == rec.Down {
 		return fmt.Errorf("a stream in order %q is for pv-unpack: pv-put takes the orders %q and %q", h.Order, rec.Up, rec.Loose)
 	}
-	repo, err := open(at.Path, h, *existing, store.Options{Writes: true, Warn: env.Warn, Note: env.Notice})
+	if h.Order != rec.Up && o.noLoose {
+		return &tool.Hint{Err: fmt.Errorf("a stream in order %q: not allowed here", h.Order), Text: "the server's administrator allows it with pv-serve --allow put,heal"}
+	}
+	repo, err := open(o.at.Path, h, o.existing, store.Options{Writes: true, Warn: env.Warn, Note: env.Notice})
 	if err != nil {
 		return err
 	}
 	defer repo.Close()
 	env.Confine(confine.Limits{Write: repo.Places()})
-	p, err := repo.NewPut(h.Base, store.PutOptions{As: *label, MaxBytes: maxBytes, CheckpointEvery: *checkpoint, Missing: func(i id.ID) error {
-		_, err := fmt.Fprintf(env.Stdout, "missing %s\n", i)
-		return err
-	}})
+	p, err := repo.NewPut(h.Base, store.PutOptions{
+		As: o.label, MaxBytes: o.maxBytes, CheckpointEvery: o.checkpoint, Log: o.log, Client: os.Getenv("SSH_CONNECTION"),
+		Missing: func(i id.ID) error {
+			_, err := fmt.Fprintf(env.Stdout, "missing %s\n", i)
+			return err
+		},
+	})
 	if err != nil {
 		return rest(err)
 	}
 	defer env.OnExit(p.Abort)() // taken back after Close
 	defer p.Close()
-	l := &loop{env: env, r: r, p: p, order: h.Order, idle: *idle}
+	l := &loop{env: env, r: r, p: p, order: h.Order, idle: o.idle}
 	if h.Order == rec.Up {
-		return l.commit()
+		return l.logged(l.commit())
 	}
-	return l.heal()
+	return l.logged(l.heal())
 }
 
 // open opens the repository, or makes it if the stream rests on nothing.
@@ -160,22 +189,22 @@ const (
 
 // there is what pv-put is told on the machine of a repository behind ssh: no more than
 // was said here, so that a pv-serve over there recognises it.
-func there(label, quota, keyName string, stall, idle, checkpoint time.Duration, existing bool) (words []string) {
-	for _, o := range []struct{ name, value string }{{"--as", label}, {"--max-bytes", quota}, {"--key", keyName}} {
-		if o.value != "" {
-			words = append(words, o.name, o.value)
+func (o *options) there() (words []string) {
+	for _, w := range []struct{ name, value string }{{"--as", o.label}, {"--max-bytes", o.quota}, {"--key", o.key}} {
+		if w.value != "" {
+			words = append(words, w.name, w.value)
 		}
 	}
-	if stall != stallDefault {
-		words = append(words, "--stall", stall.String())
+	if o.stall != stallDefault {
+		words = append(words, "--stall", o.stall.String())
 	}
-	if idle != 0 {
-		words = append(words, "--idle", idle.String())
+	if o.idle != 0 {
+		words = append(words, "--idle", o.idle.String())
 	}
-	if checkpoint != checkpointDefault {
-		words = append(words, "--checkpoint", checkpoint.String())
+	if o.checkpoint != checkpointDefault {
+		words = append(words, "--checkpoint", o.checkpoint.String())
 	}
-	if existing {
+	if o.existing {
 		words = append(words, "--existing")
 	}
 	return words
@@ -345,6 +374,21 @@ func (l *loop) keep(err error) error {
 		l.env.Log.Debug(fmt.Sprintf("not all that arrived was kept: %v", kerr))
 	}
 	l.count()
+	return err
+}
+
+// logged lets the log of puts say how the run has ended, and returns the error of that.
+func (l *loop) logged(err error) error {
+	status, text := 0, ""
+	switch {
+	case errors.Is(err, tool.ErrPartial), err == nil && l.env.Warned():
+		status = 3
+	case err != nil:
+		status, text = 1, err.Error()
+	}
+	if lerr := l.p.LogEnd(status, text); lerr != nil {
+		l.env.Warn("how this run ended is not in the log of puts: %v", lerr)
+	}
 	return err
 }
 

@@ -20,7 +20,7 @@ import (
 	"preserve/lib/tool"
 )
 
-const usage = `usage: pv-serve --as NAME --allow put,has[,get] [--max-bytes SIZE] [--idle TIME] REPO
+const usage = `usage: pv-serve --as NAME --allow put,has[,heal][,get] [--max-bytes SIZE] [--idle TIME] REPO
 
 	in authorized_keys, one line for each client:
 	restrict,command="pv-serve --as laptop --allow put,has /srv/repo" ssh-ed25519 AAAA…
@@ -31,7 +31,8 @@ changed or removed by nobody who comes in so.
 
   --as NAME         what the repository's lists call the client
   --allow LIST      put: store; has: ask which of its snapshots are there; get:
-                    read everything (sealed, as it is)
+                    read everything (sealed, as it is); heal: with put, add blobs
+                    without a snapshot
   --max-bytes SIZE  store no more when all files of REPO together would have more:
                     bytes, or a number with K, M, G or T
   --idle TIME       end a run when no blob arrives, or nothing is asked and taken, for
@@ -75,11 +76,13 @@ func command(env *tool.Env, asked string) ([]string, error) {
 	}
 	allowed := strings.Split(*allow, ",")
 	for _, a := range allowed {
-		if a != "put" && a != "has" && a != "get" {
-			return nil, tool.Usagef("--allow takes a list of put, has, get")
+		if a != "put" && a != "has" && a != "get" && a != "heal" {
+			return nil, tool.Usagef("--allow takes a list of put, has, heal, get")
 		}
 	}
 	switch {
+	case slices.Contains(allowed, "heal") && !slices.Contains(allowed, "put"):
+		return nil, tool.Usagef("--allow: heal goes with put")
 	case len(words) != 1 || !filepath.IsAbs(words[0]):
 		return nil, tool.Usagef("give one repository, by its absolute path")
 	case *as == "":
@@ -99,7 +102,10 @@ func command(env *tool.Env, asked string) ([]string, error) {
 		argv = append(argv, r.talk)
 	}
 	if r.tool == "pv-put" {
-		argv = append(argv, "--as", *as)
+		argv = append(argv, "--as", *as, "--log")
+		if !slices.Contains(allowed, "heal") {
+			argv = append(argv, "--no-loose")
+		}
 		if *maxBytes != "" {
 			argv = append(argv, "--max-bytes", *maxBytes)
 		}

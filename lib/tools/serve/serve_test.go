@@ -21,7 +21,7 @@ func run(allow, asked string, more ...string) ([]string, error) {
 }
 
 func TestAllowed(t *testing.T) {
-	put := []string{"pv-put", "--as", "laptop", "--idle", "1h0m0s", "--", "/srv/re po"}
+	put := []string{"pv-put", "--as", "laptop", "--log", "--no-loose", "--idle", "1h0m0s", "--", "/srv/re po"}
 	for _, c := range []struct {
 		allow, asked string
 		want         []string
@@ -29,7 +29,7 @@ func TestAllowed(t *testing.T) {
 		{"put", "'pv-put' '/srv/re po'", put},
 		{"put", "pv-put '/srv/re po'", put},
 		{"put,has", "  pv-put  /srv/re' 'po ", put},
-		{"put", "'pv-put' '-q' '/srv/re po'", []string{"pv-put", "-q", "--as", "laptop", "--idle", "1h0m0s", "--", "/srv/re po"}},
+		{"put", "'pv-put' '-q' '/srv/re po'", []string{"pv-put", "-q", "--as", "laptop", "--log", "--no-loose", "--idle", "1h0m0s", "--", "/srv/re po"}},
 		{"has", "'pv-get' '/srv/re po' '--has' '" + id1 + "'", []string{"pv-get", "--idle", "1h0m0s", "--has", id1, "--", "/srv/re po"}},
 		{"has", "pv-get -v '/srv/re po' --has " + id1 + "," + id2, []string{"pv-get", "-v", "--idle", "1h0m0s", "--has", id1 + "," + id2, "--", "/srv/re po"}},
 		{"get", "pv-get '/srv/re po' " + id1, []string{"pv-get", "--idle", "1h0m0s", "--", "/srv/re po", id1}},
@@ -57,7 +57,11 @@ func TestAllowed(t *testing.T) {
 		}
 	}
 	got, err := run("put", "pv-put '/srv/re po'", "--max-bytes", "10G", "--idle", "90s")
-	if err != nil || !slices.Equal(got, []string{"pv-put", "--as", "laptop", "--max-bytes", "10G", "--idle", "1m30s", "--", "/srv/re po"}) {
+	if err != nil || !slices.Equal(got, []string{"pv-put", "--as", "laptop", "--log", "--no-loose", "--max-bytes", "10G", "--idle", "1m30s", "--", "/srv/re po"}) {
+		t.Errorf("%q, %v", got, err)
+	}
+	got, err = run("put,heal", "pv-put '/srv/re po'")
+	if err != nil || !slices.Equal(got, []string{"pv-put", "--as", "laptop", "--log", "--idle", "1h0m0s", "--", "/srv/re po"}) {
 		t.Errorf("%q, %v", got, err)
 	}
 	got, err = run("get", "pv-get '/srv/re po' --ids", "--idle", "0")
@@ -70,7 +74,7 @@ func TestRefused(t *testing.T) {
 	repo := "'/srv/re po'"
 	for _, asked := range []string{
 		"", " ", "sh", "pv-put", "pv-get " + repo, "pv-put /srv", "pv-put '/srv/re po/'", "pv-put '/srv/../srv/re po'",
-		"pv-put " + repo + " x", "pv-put --as other " + repo, "pv-put --max-bytes 1T " + repo, "pv-put " + repo + " --stall 1h",
+		"pv-put " + repo + " x", "pv-put --as other " + repo, "pv-put --max-bytes 1T " + repo, "pv-put " + repo + " --stall 1h", "pv-put --log " + repo, "pv-put " + repo + " --log", "pv-get " + repo + " --log",
 		"pv-put -q -q " + repo, "pv-put " + repo + " -q", "/bin/pv-put " + repo, "./pv-put " + repo,
 		"pv-put --key evil " + repo, "pv-unpack " + repo, "pv-gc " + repo,
 		"pv-put " + repo + "; sh", "pv-put " + repo + "\nsh", "pv-put " + repo + " | sh", "pv-put " + repo + " && sh", "pv-put `sh`",
@@ -92,7 +96,7 @@ func TestRefused(t *testing.T) {
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{
 		{}, {"/srv"}, {"--as", "x", "/srv"}, {"--as", "x", "--allow", "put"}, {"--allow", "put", "/srv"}, {"--as", "x", "--allow", "put", "srv"},
-		{"--as", "x", "--allow", "all", "/srv"}, {"--as", "x", "--allow", "put,", "/srv"}, {"--as", "x", "--allow", "put", "--max-bytes", "many", "/srv"},
+		{"--as", "x", "--allow", "all", "/srv"}, {"--as", "x", "--allow", "put,", "/srv"}, {"--as", "x", "--allow", "heal,get", "/srv"}, {"--as", "x", "--allow", "put", "--max-bytes", "many", "/srv"},
 		{"--as", "x", "--allow", "put", "/srv", "/x"},
 	} {
 		var out bytes.Buffer
