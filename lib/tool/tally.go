@@ -11,6 +11,7 @@ import (
 type Tally struct {
 	env  *Env
 	many string
+	mild bool // it counts notices
 
 	mu     sync.Mutex
 	counts map[string]*count
@@ -30,10 +31,28 @@ func (e *Env) NewTally(many string) *Tally {
 	return &Tally{env: e, many: many, counts: map[string]*count{}}
 }
 
+// NewNotices returns an empty Tally of what is no loss: its lines are notices, and the exit status stays.
+func (e *Env) NewNotices(many string) *Tally {
+	t := e.NewTally(many)
+	t.mild = true
+	return t
+}
+
+// say prints a line.
+func (t *Tally) say(line string) {
+	if t.mild {
+		t.env.Notice("%s", line)
+	} else {
+		t.env.Warn("%s", line)
+	}
+}
+
 // Add counts that text is true of name, which is fit for a message (rec.Quote). The exit status is 3 from
 // now on. With -v each name is told at once.
 func (t *Tally) Add(name, text string) {
-	t.env.SetWarned()
+	if !t.mild {
+		t.env.SetWarned()
+	}
 	t.mu.Lock()
 	c := t.counts[text]
 	switch {
@@ -47,7 +66,7 @@ func (t *Tally) Add(name, text string) {
 	}
 	t.mu.Unlock()
 	if c == nil {
-		t.env.Warn("%s: %s", name, text)
+		t.say(name + ": " + text)
 		return
 	}
 	t.env.Log.Debug(name + ": " + text)
@@ -66,7 +85,7 @@ func (t *Tally) Tell(also func(line string)) {
 		if c.n > 1 {
 			line = fmt.Sprintf("%s (%d %s; first: %s)", c.text, c.n, t.many, c.first)
 		}
-		t.env.Warn("%s", line)
+		t.say(line)
 		if also != nil {
 			also(line)
 		}

@@ -49,6 +49,24 @@ func TestTallyOfManyTexts(t *testing.T) {
 	}
 }
 
+// Notices change no exit status, and -q silences them.
+func TestTallyOfNotices(t *testing.T) {
+	for _, arg := range []string{"-q", "--"} {
+		e, _, stderr := env(arg)
+		if _, err := e.Parse(e.Flags(), ""); err != nil {
+			t.Fatal(err)
+		}
+		ty := e.NewNotices("links")
+		ty.Add("a", "what")
+		ty.Add("b", "what")
+		ty.Tell(nil)
+		want := map[string]string{"-q": "", "--": "pv-x: what (2 links; first: a)\n"}[arg]
+		if e.Warned() || stderr.String() != want {
+			t.Errorf("%s: warned %v, %q", arg, e.Warned(), stderr)
+		}
+	}
+}
+
 // With -v each name is told.
 func TestTallyNamesAll(t *testing.T) {
 	e, _, stderr := env("-v")

@@ -3,6 +3,7 @@ package tree
 import (
 	"errors"
 	"hash/maphash"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -11,11 +12,29 @@ import (
 
 // met is what a Target remembers of files that it found and kept.
 type met struct {
+	mu     sync.Mutex
 	shared map[uint64]struct{} // those with several names, hashes of their numbers
 }
 
 // maxShared bounds met.shared; what finds no room is written anew.
 const maxShared = 1 << 20
+
+// has reports whether a file was kept, or might have been.
+func (m *met) has(id uint64) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	_, twice := m.shared[id]
+	return twice || len(m.shared) >= maxShared
+}
+
+func (m *met) add(id uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.shared == nil {
+		m.shared = map[uint64]struct{}{}
+	}
+	m.shared[id] = struct{}{}
+}
 
 // errTaken says that a directory with something in it stands where the
 // snapshot has none.
@@ -106,7 +125,7 @@ func before(a, b rec.Time) bool { return a.Sec < b.Sec || a.Sec == b.Sec && a.Ns
 func (t *Target) keep(n *Node, dirfd int, st *Stat) (bool, error) {
 	e := n.e
 	id := maphash.Comparable(nameSeed, inodeID{st.Dev, st.Ino})
-	if _, twice := t.met.shared[id]; st.Links > 1 && (twice || len(t.met.shared) >= maxShared) {
+	if st.Links > 1 && t.met.has(id) {
 		return false, nil // two entries, one file
 	}
 	in, err := openInode(dirfd, base(e.Path), e.Type)
@@ -127,10 +146,7 @@ func (t *Target) keep(n *Node, dirfd int, st *Stat) (bool, error) {
 		return false, nil
 	}
 	if st.Links > 1 {
-		if t.met.shared == nil {
-			t.met.shared = map[uint64]struct{}{}
-		}
-		t.met.shared[id] = struct{}{}
+		t.met.add(id)
 	}
 	if e.Links > 1 {
 		t.keepLeader(n, st)
@@ -167,6 +183,21 @@ func (t *Target) keepLeader(n *Node, st *Stat) {
 	t.finishLeader(l)
 }
 
+// stands reports whether what is there is a leader's file, or, on another file system, the copy of it that
+// Changed would keep.
+func (t *Target) stands(l *leader, st *Stat) bool {
+	if l.dev == st.Dev || t.into.Overwrite != Changed {
+		return l.ino == st.Ino && l.dev == st.Dev
+	}
+	from, err := t.acquire(l.node.dir)
+	if err != nil {
+		return false
+	}
+	defer t.release(l.node.dir)
+	var first Stat
+	return statAt(from, base(l.node.e.Path), &first) == nil && first.Type == st.Type && first.Size == st.Size && first.MTime == st.MTime
+}
+
 // plan tells what would be made of a node. It is done if that is all.
 func (t *Target) plan(n *Node, dirfd int, st *Stat) (done bool, err error) {
 	if !t.planning() {
@@ -182,7 +213,7 @@ func (t *Target) plan(n *Node, dirfd int, st *Stat) (done bool, err error) {
 		if l == nil {
 			return true, ErrLeader
 		}
-		if typ = l.node.e.Type; st != nil && l.ino == st.Ino && l.dev == st.Dev {
+		if typ = l.node.e.Type; st != nil && l.ino != 0 && t.stands(l, st) {
 			return true, nil
 		}
 	} else if e.Links > 1 {

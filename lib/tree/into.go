@@ -26,6 +26,9 @@ type Into struct {
 	// Spared, if not nil, is told of each path that Delete would have deleted, had it an entry
 	// that vouches for its directory, or had Keep not spared it.
 	Spared func(path string)
+	// Copied, if not nil, is told of each hard link that became a copy of its file, and why no link
+	// can be made. It is called by many goroutines.
+	Copied func(path string, why error)
 	// KeepDirSymlink follows a symbolic link of ours or root's that leads to a directory, where
 	// the snapshot has a directory.
 	KeepDirSymlink bool

@@ -154,10 +154,23 @@ func (t *Target) link(n *Node) error {
 
 func (t *Target) tryLink(n *Node) error {
 	l := n.leader
-	what := "create hard link to " + rec.Quote(l.node.e.Path)
 	if l.err != nil {
-		return &Warning{Path: n.e.Path, What: what, Err: ErrLeader}
+		return &Warning{Path: n.e.Path, What: linking(l), Err: ErrLeader}
 	}
+	err := n.linkToLeader()
+	if unlinkable(err) {
+		return n.copy(err)
+	}
+	return err
+}
+
+// linking says what is done.
+func linking(l *leader) string { return "create hard link to " + rec.Quote(l.node.e.Path) }
+
+// linkToLeader gives the leader's file the node's name, in place of what is there.
+func (n *Node) linkToLeader() error {
+	t, l := n.t, n.leader
+	what := linking(l)
 	from, err := t.acquire(l.node.dir)
 	if err != nil {
 		return err
@@ -202,9 +215,6 @@ func (n *Node) linkAs(what string, from, to int, name string) error {
 			n.t.mu.Unlock()
 			err = unix.Linkat(from, leader, to, name, 0)
 		}
-	}
-	if errors.Is(err, unix.EXDEV) {
-		return &Warning{Path: n.e.Path, What: what, Err: ErrApart}
 	}
 	if err != nil {
 		return n.refused(what, err)

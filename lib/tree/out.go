@@ -138,15 +138,32 @@ func (o *Out) Abort() { o.abort(errSkipped) }
 
 func (o *Out) abort(why error) {
 	o.once.Do(func() {
-		if o.inPlace {
-			o.abortInPlace()
-		} else {
-			o.n.t.removeTemp(&o.temp)
-			o.n.t.forgetTemp(&o.temp)
-		}
-		closeFD(o.fd)
+		o.discard()
 		o.n.end(why)
 	})
+}
+
+// discard removes what is not complete.
+func (o *Out) discard() {
+	if o.inPlace {
+		o.abortInPlace()
+	} else {
+		o.n.t.removeTemp(&o.temp)
+		o.n.t.forgetTemp(&o.temp)
+	}
+	closeFD(o.fd)
+}
+
+// leave closes the file that is complete.
+func (o *Out) leave() error {
+	o.n.t.forgetTemp(&o.temp)
+	if err := unix.Close(o.fd); err != nil {
+		if !o.inPlace {
+			o.n.t.removeTemp(&temp{o.n.dir, base(o.n.e.Path)})
+		}
+		return op("close", err)
+	}
+	return nil
 }
 
 // Finish gives the file its size, which it takes from final, the file's last
@@ -159,13 +176,7 @@ func (o *Out) Finish(final *rec.Entry) error {
 		return err
 	}
 	o.once.Do(func() {
-		o.n.t.forgetTemp(&o.temp)
-		if err = unix.Close(o.fd); err != nil {
-			if !o.inPlace {
-				o.n.t.removeTemp(&temp{o.n.dir, base(o.n.e.Path)})
-			}
-			err = op("close", err)
-		}
+		err = o.leave()
 		o.n.end(err)
 	})
 	return err

@@ -69,6 +69,8 @@ type Target struct {
 	counts  Counts
 	denied  map[[2]uint32]bool // owners that could not be set: whether the group could
 	leaders leaders
+	copying sync.Mutex // guards copies
+	copies  map[copyKey]copied
 
 	powerless map[string]bool // guarded by mu: what was refused once for want of privilege
 

@@ -45,9 +45,6 @@ var (
 	// ErrParent is returned by Target for an entry whose parent this restore
 	// did not make as a directory.
 	ErrParent = errors.New("its parent is not a directory of this restore")
-	// ErrApart is the error for a hard link whose directory lies on another file
-	// system than the file's first name.
-	ErrApart = errors.New("it lies on another file system; --hard-dereference makes each name a file of its own")
 	// ErrLeader is returned by Target for a hard link to a file that this
 	// restore did not write.
 	ErrLeader = errors.New("the first name of this file was not restored")

@@ -2,8 +2,10 @@ package unpack
 
 import (
 	"bufio"
+	"errors"
 	"flag"
 	"fmt"
+	"syscall"
 
 	"preserve/lib/rec"
 	"preserve/lib/tool"
@@ -73,6 +75,7 @@ func (r *restorer) into() tree.Into {
 		DeleteExcluded: r.place.excluded, KeepDirSymlink: r.place.follow,
 		Sections: r.sections, Part: r.choose.picks() || r.sections,
 	}
+	into.Copied = func(path string, why error) { r.copies.Add(rec.Quote(path), "restored as a copy: "+noLink(why)) }
 	if r.place.del {
 		into.Spared = func(path string) { r.env.Log.Debug("not deleted: " + rec.Quote(path)) }
 		if r.choose.exclude.Len() > 0 {
@@ -83,6 +86,17 @@ func (r *restorer) into() tree.Into {
 		into.Plan = r.plan.act
 	}
 	return into
+}
+
+// noLink says why a name is no hard link.
+func noLink(why error) string {
+	switch {
+	case errors.Is(why, syscall.EXDEV):
+		return "it lies on another file system than the first name of its file"
+	case errors.Is(why, syscall.EMLINK):
+		return "its file has as many names as the file system allows"
+	}
+	return "no hard link can be made to its file here"
 }
 
 // spare has nothing more deleted since a part of the snapshot is not known.

@@ -23,7 +23,7 @@ func restore(env *tool.Env, o options, src source, b base) error {
 	// The directory is made when the snapshot has come and is believed, and
 	// not for a stream that is none.
 	r := &restorer{base: b, dir: o.dir, alone: o.from.command == "" && !o.place.follow, place: o.place, sections: o.choice.strip > 0, plan: planner{bufio.NewWriter(env.Stdout)},
-		lacks: env.NewTally("entries")}
+		lacks: env.NewTally("entries"), copies: env.NewNotices("hard links")}
 	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser(), MetaOnly: o.place.dry}, r)
 	if r.target == nil {
 		return err
@@ -32,6 +32,7 @@ func restore(env *tool.Env, o options, src source, b base) error {
 		err = r.target.Close()
 	}
 	r.lacks.Tell(nil)
+	r.copies.Tell(nil)
 	if ferr := r.plan.out.Flush(); err == nil && ferr != nil {
 		return fmt.Errorf("write the plan: %w", ferr)
 	}
@@ -67,6 +68,7 @@ type restorer struct {
 	spared   bool
 	plan     planner
 	lacks    *tool.Tally
+	copies   *tool.Tally // hard links that are copies
 }
 
 // An output is a file on its way.
