@@ -108,3 +108,23 @@ func BenchmarkSession(b *testing.B) {
 		}
 	})
 }
+
+func BenchmarkCheck(b *testing.B) {
+	for name, plain := range map[string][]byte{"text": source(b, group), "noise": noise(1 << 20)} {
+		b.Run(name, func(b *testing.B) {
+			w := sealer(b, master(b))
+			sum, i := SumOf(nil, plain), w.Name(0, nil, plain)
+			data, err := w.Seal(nil, 0, i, nil, plain)
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.SetBytes(int64(len(plain)))
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := w.Check(sum, 0, i, nil, plain, data); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -54,6 +54,8 @@ var (
 	ErrCert      = errors.New("the writer has no valid certificate of this master key")
 	ErrSignature = errors.New("the writer's signature does not fit")
 	ErrRevoked   = errors.New("the writer has been revoked")
+	// ErrAltered is bytes that changed in memory, or a processor or compressor that erred.
+	ErrAltered = errors.New("altered in memory while it was sealed")
 )
 
 // A WrongKeyError is returned for a session of another master key.

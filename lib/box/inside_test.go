@@ -166,7 +166,7 @@ func TestBombsTakeNoMemory(t *testing.T) {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		for range 10 {
-			_, _ = o.appendPlain(nil, c.inside, maxPlain(c.kind))
+			_, _ = o.zip.appendPlain(nil, c.inside, maxPlain(c.kind))
 		}
 		runtime.ReadMemStats(&after)
 		if got := (after.TotalAlloc - before.TotalAlloc) / 10; got > 64<<10 {
@@ -192,7 +192,7 @@ func FuzzInside(f *testing.F) {
 		if len(b) < insideHead {
 			return
 		}
-		got, err := o.appendPlain([]byte("x"), b, maxPlain(kind))
+		got, err := o.zip.appendPlain([]byte("x"), b, maxPlain(kind))
 		if got[0] != 'x' || len(got)-1 > maxPlain(kind) || err != nil && len(got) != 1 {
 			t.Fatalf("%d bytes, %v", len(got), err)
 		}

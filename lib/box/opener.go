@@ -2,7 +2,6 @@ package box
 
 import (
 	"crypto/ed25519"
-	"encoding/binary"
 	"fmt"
 	"sync"
 
@@ -144,7 +143,7 @@ func (o *Opener) Open(dst []byte, kind uint8, i, sid id.ID, refs, data []byte) (
 		return dst, ErrSealed
 	}
 	*buf = inside
-	out, err := o.appendPlain(dst, inside, limit)
+	out, err := o.zip.appendPlain(dst, inside, limit)
 	if err != nil {
 		return dst, err
 	}
@@ -153,36 +152,6 @@ func (o *Opener) Open(dst []byte, kind uint8, i, sid id.ID, refs, data []byte) (
 		return dst, ErrID
 	}
 	return out, nil
-}
-
-// appendPlain appends the plaintext of codec ‖ u32 len ‖ len bytes ‖ zeros. There
-// is one length of padding, and it is zeros: what a blob can say besides its
-// plaintext is its codec and what zstd leaves open.
-func (o *Opener) appendPlain(dst, inside []byte, limit int) ([]byte, error) {
-	codec, n := inside[0], binary.BigEndian.Uint32(inside[1:])
-	rest := inside[insideHead:]
-	if uint64(n) > uint64(len(rest)) || padded(insideHead+int(n)) != len(inside) || !allZero(rest[n:]) {
-		return dst, ErrPadding
-	}
-	body := rest[:n]
-	switch {
-	case codec == codecStored && len(body) > limit:
-		return dst, fmt.Errorf("%d bytes: %w of %d", len(body), ErrLimit, limit)
-	case codec == codecStored:
-		return append(dst, body...), nil
-	case codec == codecZstd:
-		return o.zip.decompress(dst, body, limit)
-	}
-	return dst, fmt.Errorf("codec %d: %w", codec, ErrCodec)
-}
-
-func allZero(b []byte) bool {
-	for _, c := range b {
-		if c != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // VerifySnapshot reports nil if the snapshot i was signed by the writer, and the

@@ -7,6 +7,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"slices"
+	"sync"
 
 	"preserve/lib/id"
 	"preserve/lib/key"
@@ -32,6 +33,8 @@ type Sealer struct {
 	sid     id.ID
 	namer   namer
 	zip     *compressor
+	unzip   *decompressor
+	rooms   sync.Pool // of *checkRoom
 }
 
 // NewSealer makes a fresh session under k, a write or master key, else
@@ -53,7 +56,11 @@ func newSealer(k *key.Key, level Level, s *session) (*Sealer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sealer{key: k, session: s, sealed: sealed, sid: sidOf(sealed), namer: names, zip: zip}, nil
+	unzip, err := newDecompressor()
+	if err != nil {
+		return nil, err
+	}
+	return &Sealer{key: k, session: s, sealed: sealed, sid: sidOf(sealed), namer: names, zip: zip, unzip: unzip}, nil
 }
 
 // Session returns the session, SessionSize bytes that belong to the caller.

@@ -3,6 +3,7 @@ package seal
 import (
 	"time"
 
+	"preserve/lib/box"
 	"preserve/lib/id"
 	"preserve/lib/rec"
 	"preserve/lib/snap"
@@ -87,10 +88,11 @@ func (s *sealer) sign(sn *snap.Snapshot, root id.ID) (id.ID, error) {
 	if err != nil {
 		return id.ID{}, err
 	}
+	sum := box.SumOf(root[:], plain)
 	i := s.box.Name(rec.KindSnapshot, root[:], plain)
-	sealed, err := s.box.Seal(nil, rec.KindSnapshot, i, root[:], plain)
+	b, err := s.blob(nil, sum, rec.KindSnapshot, i, root[:], plain)
 	if err != nil {
 		return i, err
 	}
-	return i, s.write(rec.KindSnapshot, i, root[:], sealed, s.box.Sign(i))
+	return i, s.write(b)
 }

@@ -278,6 +278,37 @@ func TestFailNamesNoFile(t *testing.T) {
 	}
 }
 
+// TestAlteredInMemory: a bit flips between the naming of a blob and its sealing.
+func TestAlteredInMemory(t *testing.T) {
+	k, _, err := key.Load(filepath.Join(keyDir, "write"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := box.NewSealer(k, box.Default)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []uint8{rec.KindData, rec.KindPage, rec.KindSnapshot} {
+		s := &sealer{box: b}
+		var refs []byte
+		if kind != rec.KindData {
+			refs = make([]byte, id.Size)
+		}
+		plain := []byte(strings.Repeat("what is to be kept ", 50))
+		sum, i := box.SumOf(refs, plain), b.Name(kind, refs, plain)
+		r, err := s.blob(nil, sum, kind, i, refs, plain)
+		if err != nil || r.CRC != r.Sum() || (kind == rec.KindSnapshot) != (r.Sig != nil) {
+			t.Errorf("kind %d: %v, %+v", kind, err, r)
+		}
+		plain[70] ^= 8
+		_, err = s.blob(nil, sum, kind, i, refs, plain)
+		var hint *tool.Hint
+		if !errors.Is(err, box.ErrAltered) || !errors.As(err, &hint) || !strings.Contains(err.Error(), i.String()) {
+			t.Errorf("kind %d: a bit has flipped, and the blob is sent: %v", kind, err)
+		}
+	}
+}
+
 // TestTicksTellNothingOfFiles: between the records of a content stream stand ticks that say
 // much of the files. What goes on to the store says how many sealed bytes were sent, and nothing else.
 func TestTicksTellNothingOfFiles(t *testing.T) {

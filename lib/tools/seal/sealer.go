@@ -27,8 +27,9 @@ type item struct {
 	chunk   *rec.Chunk
 	entries []*rec.Entry
 
-	id     id.ID   // the chunk's
-	sealed *[]byte // nil if it need not be sent
+	id   id.ID     // the chunk's
+	blob *rec.Blob // nil if it need not be sent
+	data *[]byte   // its memory
 
 	// Of a page:
 	keep  int // chunks that stay
@@ -234,6 +235,7 @@ func (s *sealer) seal(it *item) (*item, error) {
 		return it, nil
 	}
 	defer it.chunk.Free()
+	sum := box.SumOf(nil, it.chunk.Data)
 	it.id = s.box.Name(rec.KindData, nil, it.chunk.Data)
 	s.mu.RLock()
 	sent := s.sent.Has(it.id)
@@ -245,11 +247,36 @@ func (s *sealer) seal(it *item) (*item, error) {
 	if !ok {
 		buf = new([]byte)
 	}
-	var err error
-	*buf, err = s.box.Seal((*buf)[:0], rec.KindData, it.id, nil, it.chunk.Data)
-	it.sealed = buf
-	return it, err
+	b, err := s.blob((*buf)[:0], sum, rec.KindData, it.id, nil, it.chunk.Data)
+	if err != nil {
+		return nil, err
+	}
+	*buf = b.Data
+	it.blob, it.data = b, buf
+	return it, nil
 }
+
+// blob seals a blob that has been named into dst, and checks that what will be sent is what
+// was to be sealed: sum is of before it was named. The record's checksum is made before that
+// check, so pv-put finds what changes after it.
+func (s *sealer) blob(dst []byte, sum box.Sum, kind uint8, i id.ID, refs, plain []byte) (*rec.Blob, error) {
+	data, err := s.box.Seal(dst, kind, i, refs, plain)
+	if err != nil {
+		return nil, err
+	}
+	b := &rec.Blob{ID: i, Kind: kind, SID: s.box.SID(), Refs: refs, Data: data}
+	if kind == rec.KindSnapshot {
+		b.Sig = s.box.Sign(i)
+	}
+	b.CRC = b.Sum()
+	if err := s.box.Check(sum, kind, i, refs, plain, data); err != nil {
+		return nil, &tool.Hint{Err: fmt.Errorf("blob %s: %w", i, err), Text: altered}
+	}
+	return b, nil
+}
+
+// altered is what to do about box.ErrAltered.
+const altered = "make the backup again; if this comes back, test the memory of this machine, and try another --compression"
 
 // emit takes the results in order.
 func (s *sealer) emit(it *item) error {
@@ -257,30 +284,28 @@ func (s *sealer) emit(it *item) error {
 		return s.page(it)
 	}
 	s.ids = append(s.ids, it.id)
-	if it.sealed == nil {
+	if it.blob == nil {
 		return nil
 	}
-	err := s.write(rec.KindData, it.id, nil, *it.sealed, nil)
-	s.buffers.Put(it.sealed)
-	it.sealed = nil
+	err := s.write(it.blob)
+	s.buffers.Put(it.data)
+	it.blob, it.data = nil, nil
 	return err
 }
 
 // write sends a blob that was not sent yet.
-func (s *sealer) write(kind uint8, i id.ID, refs, sealed, sig []byte) error {
+func (s *sealer) write(b *rec.Blob) error {
 	s.mu.Lock()
-	fresh := s.sent.Add(i)
+	fresh := s.sent.Add(b.ID)
 	s.mu.Unlock()
 	if !fresh {
 		return nil
 	}
-	b := &rec.Blob{ID: i, Kind: kind, SID: s.box.SID(), Refs: refs, Data: sealed, Sig: sig}
-	b.CRC = b.Sum()
 	if err := s.out.Write(b); err != nil {
 		return err
 	}
 	s.blobs++
-	s.sealed.Add(uint64(len(sealed)))
+	s.sealed.Add(uint64(len(b.Data)))
 	return nil
 }
 
@@ -324,6 +349,7 @@ func (s *sealer) page(it *item) error {
 
 // metadata seals and sends a page or index page.
 func (s *sealer) metadata(kind uint8, refs, plain []byte) (id.ID, error) {
+	sum := box.SumOf(refs, plain)
 	i := s.box.Name(kind, refs, plain)
 	if !s.aside {
 		s.notes.reach(i)
@@ -331,9 +357,9 @@ func (s *sealer) metadata(kind uint8, refs, plain []byte) (id.ID, error) {
 	if s.sent.Has(i) || s.stored.hasMeta(i) { // only this goroutine adds
 		return i, nil
 	}
-	sealed, err := s.box.Seal(nil, kind, i, refs, plain)
+	b, err := s.blob(nil, sum, kind, i, refs, plain)
 	if err != nil {
 		return i, err
 	}
-	return i, s.write(kind, i, refs, sealed, nil)
+	return i, s.write(b)
 }
