@@ -61,6 +61,7 @@ var allowed = []struct {
 	{3, "store", []string{"durable", "id", "pack", "rec", "visible", "wire", sys}},
 	{3, "walk", []string{"box", "id", "page", "par", "rec", "snap", "spool"}},
 	{4, "job", []string{"durable", "id", "remote", "tool", sys}},
+	{4, "check", []string{"id", "pack", "rec", "store", sys}},
 	{4, "store/storetest", []string{"id", "pack", "rec", "store"}}, // tests only
 
 	// Verbs: the tools. Only they combine nouns, and none imports another.
@@ -76,12 +77,13 @@ var allowed = []struct {
 	{5, "tools/job", []string{"job", "remote", "tool"}},
 	{5, "tools/keep", []string{"confine", "id", "keep", "tool"}},
 	{5, "tools/gc", []string{"confine", "id", "ids", "remote", "store", "tool"}},
+	{5, "tools/check", []string{"check", "confine", "id", "remote", "store", "tool"}},
 	{5, "tools/serve", []string{"tool", sys}},
 }
 
 // bare packages never reach these, not even through others: whoever runs them
 // need not be trusted with a key.
-var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve", "tools/job", "tools/keep", "tools/gc"}
+var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve", "tools/job", "tools/keep", "tools/gc", "tools/check"}
 var secret = []string{"key", "box"}
 
 // imports returns what the .go files of each package import, tests apart.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"preserve/lib/tool"
+	"preserve/lib/tools/check"
 	"preserve/lib/tools/chunk"
 	"preserve/lib/tools/gc"
 	"preserve/lib/tools/get"
@@ -32,7 +33,7 @@ func TestMain(m *testing.M) {
 	commands := map[string]func(){}
 	for name, run := range map[string]func(*tool.Env) error{
 		"pv-scan": scan.Run, "pv-chunk": chunk.Run, "pv-seal": seal.Run, "pv-put": put.Run,
-		"pv-get": get.Run, "pv-unpack": unpack.Run, "pv-key": key.Run, "pv-json": json.Run, "pv-tee": tee.Run, "pv-job": job.Run, "pv-serve": serve.Run, "pv-keep": keep.Run, "pv-gc": gc.Run,
+		"pv-get": get.Run, "pv-unpack": unpack.Run, "pv-key": key.Run, "pv-json": json.Run, "pv-tee": tee.Run, "pv-job": job.Run, "pv-serve": serve.Run, "pv-keep": keep.Run, "pv-gc": gc.Run, "pv-check": check.Run,
 	} {
 		commands[name] = func() { tool.Main(name, run) }
 	}

@@ -1,6 +1,9 @@
 package id
 
-import "hash/maphash"
+import (
+	"hash/maphash"
+	"iter"
+)
 
 // A Set holds ids in 43 to 85 bytes each: an open-addressed table without
 // pointers, so that a million ids cost the garbage collector nothing. Whoever
@@ -77,6 +80,20 @@ func (s *Set) grow() {
 		if !i.IsZero() {
 			at, _ := s.find(i)
 			s.slots[at] = i
+		}
+	}
+}
+
+// All yields the ids of s, in no order that means anything. s must not change meanwhile.
+func (s *Set) All() iter.Seq[ID] {
+	return func(yield func(ID) bool) {
+		if s.hasZero && !yield(ID{}) {
+			return
+		}
+		for _, i := range s.slots {
+			if !i.IsZero() && !yield(i) {
+				return
+			}
 		}
 	}
 }
