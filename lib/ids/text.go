@@ -19,7 +19,7 @@ const textMemory = 16 << 20
 
 var missing = []byte("missing ")
 
-// ReadText reads a list as pv-get --ids and pv-get --has write it, or as pv-put
+// ReadText reads a list as pv-get --ids writes it, or as pv-put
 // names what is missing: lines of 64 hex digits, in any order, "missing " before
 // them allowed. The empty text is the empty list. A line that is something else
 // is ErrText, and so is a last line without its newline: it was cut off.

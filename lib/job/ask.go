@@ -161,7 +161,7 @@ func (t *Target) look(r *Run, b *Backup, m *memory, asked []string) {
 	}
 	if mine := m.of(t.ID, t.Where); mine != nil && len(mine.Snapshots) > 0 {
 		newest := mine.Snapshots[len(mine.Snapshots)-1]
-		if !t.Has[newest] {
+		if !t.committed(newest) {
 			what := "none of this job's snapshots is there any more"
 			if t.hasAny(mine.Snapshots) {
 				what = "an older one is there"
@@ -172,7 +172,16 @@ func (t *Target) look(r *Run, b *Backup, m *memory, asked []string) {
 }
 
 func (t *Target) hasAny(snapshots []string) bool {
-	return slices.ContainsFunc(snapshots, func(i string) bool { return t.Has[i] })
+	return slices.ContainsFunc(snapshots, t.committed)
+}
+
+// committed reports whether the target has a snapshot, and not only a checkpoint.
+func (t *Target) committed(i string) bool { return t.Has[i] && !t.Only[i] }
+
+// took notes that the target has got a snapshot.
+func (t *Target) took(i string) {
+	t.Has[i] = true
+	delete(t.Only, i)
 }
 
 // inquire asks one target.
@@ -190,8 +199,18 @@ func (t *Target) inquire(r *Run, asked []string) error {
 	for _, line := range lines {
 		if found := repositoryLine.FindStringSubmatch(line); found != nil {
 			t.ID = found[1]
-		} else if isID(line) {
-			t.Has[line] = true
+			continue
+		}
+		i, only := strings.CutPrefix(line, "checkpoint ")
+		if !isID(i) {
+			continue
+		}
+		t.Has[i] = true
+		if only {
+			if t.Only == nil {
+				t.Only = map[string]bool{}
+			}
+			t.Only[i] = true
 		}
 	}
 	return err

@@ -439,7 +439,7 @@ func (r *Run) settle(b *Backup, status int) {
 func (r *Run) stored(t *Target, n int, a answer) {
 	b := r.Backup
 	t.Snapshot, t.Status = a.id, a.status
-	t.Has[a.id] = true
+	t.took(a.id)
 	if b.Lead < 0 {
 		b.Lead = n
 	}

@@ -96,7 +96,7 @@ func (r *Run) copy(status int) (string, error) {
 		}
 	}
 	for c.Now = ""; len(c.Wanted) > 0 && c.Now == ""; c.Wanted = c.Wanted[1:] {
-		if !to.Has[c.Wanted[0]] {
+		if !to.committed(c.Wanted[0]) {
 			c.Now, c.How = c.Wanted[0], 0
 		}
 	}
@@ -117,7 +117,7 @@ func (r *Run) copy(status int) (string, error) {
 func (r *Run) copied(i string) {
 	c := r.Copy
 	c.Copied++
-	r.Targets[1].Has[c.Now] = true
+	r.Targets[1].took(c.Now)
 	if i == "" {
 		i = c.Now
 	}

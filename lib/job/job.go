@@ -48,8 +48,10 @@ type Target struct {
 	Where string // what memory knows it by, until its id is known
 	ID    string // of the repository; empty while it is not known
 	Known bool   // memory has snapshots that this repository took
-	// Has is which of the snapshots that are cached or remembered it has.
-	Has map[string]bool
+	// Has is which of the snapshots that are cached or remembered it has: a run may rest on
+	// them. Of those in Only it has no more than a checkpoint, and no list of it shows them.
+	Has  map[string]bool
+	Only map[string]bool
 	// Snapshot is what it has got in this run; empty while it has none.
 	Snapshot string
 	Status   int // of what was done for it

@@ -52,7 +52,8 @@ const usage = `usage: pv-get REPO ID [--meta] >sealed
   --blobs -    the blobs whose ids arrive on stdin, in their order
   --snapshots  the snapshots' own blobs
   --ids        the ids of all blobs that are there, sorted
-  --has LIST   those of these snapshots that are there
+  --has LIST   those of these snapshots that are there, with "checkpoint" before the id if
+               that is all there is: a stream may rest on it
   --id         "repository" and the repository's own id; with --has before the list
   --keys       the names of the wrapped keys
   --key NAME   the wrapped key of that name, for pv-key unwrap
@@ -232,10 +233,19 @@ func runHas(env *tool.Env, a *asked, o store.Options) error {
 		if err != nil {
 			return err
 		}
-		if has {
-			if _, err := fmt.Fprintln(env.Stdout, i); err != nil {
-				return err
-			}
+		if !has {
+			continue
+		}
+		whole, err := repo.IsCommitted(i)
+		if err != nil {
+			return err
+		}
+		line := i.String() + "\n"
+		if !whole {
+			line = "checkpoint " + line
+		}
+		if _, err := io.WriteString(env.Stdout, line); err != nil {
+			return err
 		}
 	}
 	return nil

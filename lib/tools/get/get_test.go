@@ -280,7 +280,7 @@ func TestIDsAndHas(t *testing.T) {
 	if err := os.Remove(dir + "/snapshots/" + bs); err != nil { // the checkpoint stays
 		t.Fatal(err)
 	}
-	for list, want := range map[string]string{as: as + "\n", none: "", none + "," + bs + "," + as: bs + "\n" + as + "\n"} {
+	for list, want := range map[string]string{as: as + "\n", none: "", none + "," + bs + "," + as: "checkpoint " + bs + "\n" + as + "\n"} {
 		if status, out, errs := runGet(nil, dir, "--has", list); status != 0 || string(out) != want || errs != "" {
 			t.Fatalf("%s: %d %q %q", list, status, out, errs)
 		}
