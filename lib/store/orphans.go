@@ -41,8 +41,8 @@ func (r *Repo) orphans(v *view, fn func(l pack.List) error) error {
 		return fmt.Errorf("read the repository: %w", err)
 	}
 	for _, d := range dirs {
-		if !d.IsDir() || len(d.Name()) != 2 {
-			continue
+		if linked := d.Type()&fs.ModeSymlink != 0; !d.IsDir() && !linked || len(d.Name()) != 2 {
+			continue // a link may lead to another disk: see Places
 		}
 		names, err := r.names("packs/" + d.Name())
 		if err != nil {
@@ -92,23 +92,34 @@ func (r *Repo) withOrphans(v *view) (*view, error) {
 	return &all, nil
 }
 
-// readList reads the list of a pack that no segment has.
+// readList reads the list of a pack that no segment has. What it cannot read it names: a
+// warning, unless the pack has gone meanwhile or is damaged.
 func (r *Repo) readList(name id.ID) (l pack.List, ok bool) {
 	f, err := openObject(r.packPath(name))
-	if err != nil {
-		return l, false
+	if err == nil {
+		defer f.Close()
+		l, err = readListOf(f)
 	}
-	defer f.Close()
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err == nil && l.Name != name, errors.Is(err, ErrDamaged):
+		r.opts.Note("pack %s is in no index, and not whole: it is passed over", name)
+	case err != nil:
+		r.opts.Warn("pack %s is in no index segment, and cannot be read: %v: blobs that only it holds are unavailable", name, err)
+	default:
+		return l, true
+	}
+	return l, false
+}
+
+func readListOf(f *os.File) (l pack.List, err error) {
 	st, err := f.Stat()
 	if err != nil {
-		return l, false
+		return l, err
 	}
-	own, entries, err := pack.ReadList(f, st.Size())
-	if err != nil || own != name {
-		r.opts.Note("pack %s is in no index, and not whole: it is passed over", name)
-		return l, false
-	}
-	return pack.List{Pack: pack.Pack{Name: name, Size: uint64(st.Size())}, Entries: entries}, true
+	l.Size = uint64(st.Size())
+	l.Name, l.Entries, err = pack.ReadList(f, st.Size())
+	return l, err
 }
 
 // adopt lists the orphans in segments: what a put that was killed has stored need

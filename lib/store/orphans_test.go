@@ -81,3 +81,66 @@ func TestOrphans(t *testing.T) {
 	}
 	checkSound(t, dir)
 }
+
+// loop puts a link that leads to itself in the place of a file: it is there, and cannot be
+// read, by root neither.
+func loop(t *testing.T, path string) {
+	t.Helper()
+	if err := errors.Join(os.Remove(path), os.Symlink(filepath.Base(path), path)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A pack that cannot be read is not one that is not there: it is named.
+func TestUnreadablePacks(t *testing.T) {
+	t.Parallel()
+	for name, indexed := range map[string]bool{"listed": true, "in no segment": false} {
+		dir := filepath.Join(t.TempDir(), "repo")
+		tree := storetest.New(1).Tree(2, 2, 2, 1000)
+		putTree(t, dir, tree)
+		packs, _ := filepath.Glob(dir + "/packs/*/*")
+		loop(t, packs[0])
+		if !indexed {
+			for _, path := range files(t, filepath.Join(dir, "index")) {
+				if err := os.Remove(filepath.Join(dir, "index", path)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		lg := &log{}
+		p := mustPut(t, mustOpen(t, dir, lg), nil)
+		if text := strings.Join(lg.warns, "\n"); !strings.Contains(text, "too many levels of symbolic links") || !strings.Contains(text, "cannot be read") {
+			t.Fatalf("%s: %q %q", name, lg.warns, lg.notes)
+		}
+		// Nobody relies on it.
+		if err := send(p, tree); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Commit(); err != nil || p.Count.New == 0 {
+			t.Fatalf("%s: %v, %+v", name, err, p.Count)
+		}
+	}
+}
+
+// Directories of packs may be links to another disk: what no segment lists is found there too.
+func TestOrphansBehindALink(t *testing.T) {
+	t.Parallel()
+	dir, disk := filepath.Join(t.TempDir(), "repo"), t.TempDir()
+	tree := storetest.New(1).Tree(2, 2, 2, 1000)
+	putTree(t, dir, tree)
+	parts, _ := filepath.Glob(dir + "/packs/*")
+	for _, part := range parts {
+		to := filepath.Join(disk, filepath.Base(part))
+		if err := errors.Join(os.Rename(part, to), os.Symlink(to, part)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range files(t, filepath.Join(dir, "index")) {
+		if err := os.Remove(filepath.Join(dir, "index", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if p := putTree(t, dir, tree); p.Count.New != 0 || p.Count.Adopted != 2 {
+		t.Fatalf("%+v", p.Count)
+	}
+}

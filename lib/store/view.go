@@ -225,10 +225,19 @@ func (v *view) lookup(i id.ID, bad func(segment id.ID, err error)) iter.Seq[Row]
 // held is elsewhere, too, there is no more than a note.
 func (r *Repo) checkPacks(v *view, so string) {
 	gone := map[id.ID]bool{}
+	unread := 0
+	var first error
 	check := func(name id.ID, size uint64) {
 		st, err := os.Stat(r.packPath(name))
-		if errors.Is(err, fs.ErrNotExist) || err == nil && uint64(st.Size()) != size {
-			gone[name] = true
+		if err == nil && uint64(st.Size()) == size {
+			return
+		}
+		gone[name] = true
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			unread++
+			if first == nil {
+				first = err
+			}
 		}
 	}
 	for i, name := range v.packs[:len(v.sizes)] {
@@ -238,6 +247,9 @@ func (r *Repo) checkPacks(v *view, so string) {
 		for _, p := range s.Packs() {
 			check(p.Name, p.Size)
 		}
+	}
+	if unread > 0 {
+		r.opts.Warn("packs that cannot be read: %d, the first: %v", unread, first)
 	}
 	switch v.gone = gone; {
 	case len(gone) == 0:
