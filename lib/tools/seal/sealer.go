@@ -269,7 +269,7 @@ func (s *sealer) blob(dst []byte, sum box.Sum, kind uint8, i id.ID, refs, plain 
 		b.Sig = s.box.Sign(i)
 	}
 	b.CRC = b.Sum()
-	if err := s.box.Check(sum, kind, i, refs, plain, data); err != nil {
+	if err := s.box.Check(sum, kind, i, refs, data); err != nil {
 		return nil, &tool.Hint{Err: fmt.Errorf("blob %s: %w", i, err), Text: altered}
 	}
 	return b, nil
