@@ -412,8 +412,6 @@ func (c *chooser) end() {
 		c.env.Notice("files left out, since their paths have no more than the %d names to strip: %d", c.strip, c.lost)
 	}
 	if c.owners != nil {
-		if who := c.owners.strange(); who != "" {
-			c.env.Notice("no account here has the name of %s of the snapshot: what is theirs keeps the number (-v names them)", who)
-		}
+		c.owners.tell(c.env)
 	}
 }

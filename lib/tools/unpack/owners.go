@@ -28,11 +28,12 @@ type ids struct {
 	here  directory
 	kept  bool // --numeric-ids: no name is looked up
 
-	names   map[uint32]string // of the snapshot
-	said    map[uint32]uint32 // what rules say of its ids
-	known   map[uint32]uint32 // what was found out already, and
-	strange map[uint32]bool   // of that, whose number may be another's here
-	debug   func(string)
+	names    map[uint32]string // of the snapshot
+	said     map[uint32]uint32 // what rules say of its ids
+	known    map[uint32]uint32 // what was found out already, and of that
+	strange  map[uint32]bool   // whose name nobody has here
+	nameless map[uint32]bool   // who has no name in the snapshot
+	debug    func(string)
 }
 
 // An idRule is what the user said of one id, or of one name.
@@ -43,7 +44,7 @@ type idRule struct {
 	to   uint32
 }
 
-// maxKnown bounds known and strange.
+// maxKnown bounds known, strange and nameless.
 const maxKnown = 65536
 
 // A directory is the users, or the groups, of this system.
@@ -108,6 +109,7 @@ func (d *ids) number(text, s string) (uint32, error) {
 // are not among them.
 func (d *ids) begin(names []rec.Name) (idle []string) {
 	d.names, d.said, d.known, d.strange = map[uint32]string{}, map[uint32]uint32{}, map[uint32]uint32{}, map[uint32]bool{}
+	d.nameless = map[uint32]bool{}
 	for _, n := range names {
 		d.names[n.ID] = n.Name
 	}
@@ -147,23 +149,22 @@ func (d *ids) to(id uint32) uint32 {
 	return to
 }
 
-// find looks an id up by its name, and notes whose number is not theirs here: who
-// has a name that nobody has here, and who has none while the number has.
+// find looks an id up by its name, and notes who stays a number: who has a name that nobody has
+// here, and who has none.
 func (d *ids) find(id uint32) uint32 {
 	name := d.names[id]
 	if to, ok := d.here.ID(name); ok && name != "" {
 		return to
 	}
-	other, taken := d.here.Name(id)
-	if name == "" && !taken || len(d.strange) == maxKnown || d.strange[id] {
+	of, who := d.strange, "nobody here has the name "+rec.Quote(name)
+	if name == "" {
+		of, who = d.nameless, "it has no name in the snapshot"
+	}
+	if len(of) == maxKnown || of[id] {
 		return id
 	}
-	d.strange[id] = true
-	who := "nobody here has the name " + rec.Quote(name)
-	if name == "" {
-		who = "it has no name in the snapshot"
-	}
-	if taken {
+	of[id] = true
+	if other, taken := d.here.Name(id); taken {
 		who += ", and here it is " + rec.Quote(other)
 	}
 	d.debug(fmt.Sprintf("%s %d stays that number: %s", d.what, id, who))
@@ -223,11 +224,21 @@ func (w *owners) lists(xattrs []rec.XAttr) (changed []rec.XAttr) {
 	return changed
 }
 
-// strange says how many users and groups have a number that may be another's.
-func (w *owners) strange() string {
+// tell says how many users and groups stay numbers, which may be others' here.
+func (w *owners) tell(env *tool.Env) {
+	if who := w.count(func(d *ids) map[uint32]bool { return d.strange }); who != "" {
+		env.Notice("no account here has the name of %s of the snapshot: what is theirs keeps the number (-v names them)", who)
+	}
+	if who := w.count(func(d *ids) map[uint32]bool { return d.nameless }); who != "" {
+		env.Notice("the snapshot has no name for %s: what is theirs keeps the number (-v names them)", who)
+	}
+}
+
+// count says how many users and groups there are.
+func (w *owners) count(of func(*ids) map[uint32]bool) string {
 	var parts []string
 	for _, d := range []*ids{&w.users, &w.groups} {
-		switch n := len(d.strange); n {
+		switch n := len(of(d)); n {
 		case 0:
 		case 1:
 			parts = append(parts, "1 "+d.what)

@@ -78,22 +78,25 @@ func TestOwnersByName(t *testing.T) {
 }
 
 func TestStrangers(t *testing.T) {
-	w, _ := someOwners(t, choice{})
+	w, msgs := someOwners(t, choice{})
 	for range 2 {
-		for _, id := range []uint32{0, 1000, 1001, 77, 2001} { // 77 is nobody, neither there nor here
+		for _, id := range []uint32{0, 1000, 1001, 77, 2001} { // 77 is nobody, neither there nor here; 2001 is adam here
 			w.users.to(id)
 		}
 		w.groups.to(9)
 		w.groups.to(2001)
 		w.groups.to(1000)
 	}
-	if got := w.strange(); got != "2 users and 1 group" {
+	w.tell(tool.NewEnv("pv-unpack", nil, nil, nil, msgs))
+	want := "pv-unpack: no account here has the name of 1 user of the snapshot: what is theirs keeps the number (-v names them)\n" +
+		"pv-unpack: the snapshot has no name for 2 users and 2 groups: what is theirs keeps the number (-v names them)\n"
+	if got := msgs.String(); got != want {
 		t.Error(got)
 	}
 	for id := range uint32(maxKnown + 10) {
 		w.users.to(id)
 	}
-	if len(w.users.known) > maxKnown || len(w.users.strange) > maxKnown {
+	if len(w.users.known) > maxKnown || len(w.users.nameless) > maxKnown {
 		t.Error("what is remembered has no bound")
 	}
 }

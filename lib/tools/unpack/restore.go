@@ -23,7 +23,7 @@ func restore(env *tool.Env, o options, src source, b base) error {
 	// The directory is made when the snapshot has come and is believed, and
 	// not for a stream that is none.
 	r := &restorer{base: b, dir: o.dir, alone: o.from.command == "" && !o.place.follow, place: o.place, sections: o.choice.strip > 0, plan: planner{bufio.NewWriter(env.Stdout)},
-		lacks: env.NewTally("entries"), copies: env.NewNotices("hard links")}
+		lacks: env.NewTally("entries"), copies: env.NewNotices("hard links"), flags: env.NewNotices("entries")}
 	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser(), MetaOnly: o.place.dry}, r)
 	if r.target == nil {
 		return err
@@ -33,6 +33,7 @@ func restore(env *tool.Env, o options, src source, b base) error {
 	}
 	r.lacks.Tell(nil)
 	r.copies.Tell(nil)
+	r.flags.Tell(nil)
 	if ferr := r.plan.out.Flush(); err == nil && ferr != nil {
 		return fmt.Errorf("write the plan: %w", ferr)
 	}
@@ -69,6 +70,7 @@ type restorer struct {
 	plan     planner
 	lacks    *tool.Tally
 	copies   *tool.Tally // hard links that are copies
+	flags    *tool.Tally // inode flags that are none here
 }
 
 // An output is a file on its way.
@@ -143,6 +145,9 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 		r.last = e.Path
 	}
 	r.kept = nil
+	if odd := e.Flags &^ tree.SettableFlags; odd != 0 {
+		r.flags.Add(rec.Quote(e.Path), fmt.Sprintf("not set: inode flags %s, which this version does not know", tree.FlagNames(odd)))
+	}
 	node, err := r.target.Begin(e)
 	if err == nil && node == nil {
 		r.flawed(e)
