@@ -58,7 +58,9 @@ func beginRestore(env *tool.Env, a *arguments) (*job.Run, error) {
 	if len(words) < 2 {
 		return nil, tool.Usagef("a snapshot and a directory are needed")
 	}
-	q.Snapshot, q.Words = words[0], words[1:]
+	if q.Snapshot, q.Words = words[0], words[1:]; q.Snapshot == "" {
+		return nil, errEmpty
+	}
 	// A part is asked for, and no more comes than it needs; so is what is perhaps there.
 	q.Part = len(words) > 2 || a.given["exclude"] || a.given["strip-components"] || a.given["dereference"] ||
 		a.given["hard-dereference"] || a.given["dry-run"] ||
@@ -69,6 +71,9 @@ func beginRestore(env *tool.Env, a *arguments) (*job.Run, error) {
 // restoring is the options of a restore.
 var restoring = []string{"exclude=", "files-from=", "from0", "literal", "strip-components=", "map-user=", "map-group=", "overwrite=", "numeric-ids", "dereference", "hard-dereference",
 	"in-place", "delete", "delete-excluded", "keep-directory-symlink", "dry-run"}
+
+// errEmpty is a snapshot without a name: as of a variable of a script that is not set.
+var errEmpty = tool.Usagef("the snapshot is empty: give an id, the beginning of one, a label or latest")
 
 // read begins a run that reads, with the repository and key of the command line.
 func (a *arguments) read(env *tool.Env, q job.Reading) (*job.Run, error) {
@@ -144,7 +149,9 @@ func beginList(env *tool.Env, a *arguments) (*job.Run, error) {
 		return a.read(env, q)
 	}
 	q.Options = append(q.Options, "--list", how)
-	q.Snapshot, q.Words = words[0], words[1:]
+	if q.Snapshot, q.Words = words[0], words[1:]; q.Snapshot == "" {
+		return nil, errEmpty
+	}
 	q.Part = len(words) > 1 || len(q.Options) > 2
 	return a.read(env, q)
 }
@@ -181,7 +188,9 @@ func beginVerify(env *tool.Env, a *arguments) (*job.Run, error) {
 	if len(words) != 1 {
 		return nil, tool.Usagef("a snapshot is needed")
 	}
-	q.Snapshot = words[0]
+	if q.Snapshot = words[0]; q.Snapshot == "" {
+		return nil, errEmpty
+	}
 	return a.read(env, q)
 }
 

@@ -44,7 +44,7 @@ func beginRecover(env *tool.Env, a *arguments) (*job.Run, error) {
 	case len(words) < 2 || len(words) > 3:
 		return nil, tool.Usagef("a repository and a directory are needed, and perhaps a snapshot")
 	case len(words) == 3 && words[2] == "":
-		return nil, tool.Usagef("the snapshot is empty: give an id, the beginning of one, a label or latest")
+		return nil, errEmpty
 	}
 	q.Held, q.Dir = a.key, words[1]
 	if len(words) == 3 {
