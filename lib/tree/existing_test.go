@@ -175,6 +175,7 @@ func putAll(t testing.TB, tg *Target, content string, es ...*rec.Entry) (err err
 // TestEveryMode puts every type of entry where everything is, in every mode,
 // and looks at what is there then. A plan says the same and does nothing.
 func TestEveryMode(t *testing.T) {
+	t.Parallel()
 	onFileSystems(t, func(t *testing.T, dir string) {
 		outside := filepath.Join(dir, "outside")
 		write(t, filepath.Join(outside, "file"), "precious")

@@ -196,6 +196,7 @@ func TestTempNames(t *testing.T) {
 // TestPatch makes a large file of another, in the ways that there are, and asks
 // what was written.
 func TestPatch(t *testing.T) {
+	t.Parallel()
 	for _, o := range []Into{{Overwrite: Changed}, {Overwrite: Changed, InPlace: true}} {
 		for _, oldSize := range []int{3 << 20, 4<<20 + 17, 6 << 20} {
 			dir := tmp(t)

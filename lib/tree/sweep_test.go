@@ -15,6 +15,7 @@ import (
 
 // TestDeepAndWide deletes a tree that is deeper than any path may be long.
 func TestDeepAndWide(t *testing.T) {
+	t.Parallel()
 	dir := tmp(t)
 	write(t, filepath.Join(dir, "out/x/y"), "")
 	deep(t, filepath.Join(dir, "out/x"), strings.Repeat("d", 200), 300)

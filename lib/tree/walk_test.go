@@ -135,6 +135,7 @@ func TestWalkDeep(t *testing.T) {
 }
 
 func TestWalkTooDeep(t *testing.T) {
+	t.Parallel()
 	dir := tmp(t)
 	deep(t, dir, "d", rec.MaxDepth+3)
 	var r told

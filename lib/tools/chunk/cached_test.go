@@ -121,6 +121,7 @@ func (s *snapshot) same(t testing.TB, o *snapshot) {
 // Nothing is opened for what did not change: it need not even be there any more. The
 // pages come out the same, byte for byte.
 func TestUnchangedIsNotRead(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	want := sampler(t, dir)
 	v := newVault(t)
@@ -163,6 +164,7 @@ func TestUnchangedIsNotRead(t *testing.T) {
 // What changed is read, and little else: whatever was edited, the snapshot holds what
 // a fresh one would.
 func TestChangesAreRead(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	want := sampler(t, dir)
 	in := func(n string) string { return filepath.Join(dir, n) }

@@ -195,6 +195,7 @@ func random(seed byte, n int) []byte {
 
 // Every content comes through, whatever its size and wherever its holes.
 func TestContent(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	want := map[string][]byte{}
 	put := func(name string, b []byte) { want[name] = b; write(t, filepath.Join(dir, name), b) }

@@ -44,6 +44,7 @@ func sparse(t *testing.T, file string, size int64, at ...int64) {
 // A tree that was made an uncut stream, or was cut under another key, comes to
 // the same stream as if it had been cut here at once.
 func TestCutAgain(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for i, n := range []int{0, 1, 4096, bounds.SmallFile - 1, bounds.SmallFile, bounds.SmallFile + 1, 1 << 20, 4<<20 + 1, 9 << 20} {
 		write(t, filepath.Join(dir, "sizes", fmt.Sprint(n)), random(byte(i), n))

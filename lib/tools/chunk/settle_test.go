@@ -218,6 +218,7 @@ func other(t *testing.T, file string, n int) []byte {
 // what is stored is the old content or the new, never a mixture of which nobody
 // knows.
 func TestChangesMeanwhile(t *testing.T) {
+	t.Parallel()
 	const old, fresh = "old", "new"
 	for _, size := range []int{5000, 300 << 10} {
 		for how, change := range changes {
@@ -362,6 +363,7 @@ func TestAttributesSettle(t *testing.T) {
 // What is too large to be read again, or is partly sent, is marked, unless it has
 // only grown.
 func TestLargeSettles(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		small  bool
 		size   int64
@@ -438,6 +440,7 @@ func TestLargeSettles(t *testing.T) {
 // A file that changes long after it was read, in the same run, is stored as it
 // was, with the time stamps of then: so the next run reads it again.
 func TestChangedLater(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for i := range bounds.MaxEntries + 3*ahead {
 		write(t, filepath.Join(dir, fmt.Sprintf("f%04d", i)), []byte("old content"))
@@ -462,6 +465,7 @@ func TestChangedLater(t *testing.T) {
 // One page that changes all the time does not let the others wait for it each
 // time; and pages without anything that was read do not wait at all.
 func TestManyPagesSettle(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for i := range 2500 {
 		write(t, filepath.Join(dir, fmt.Sprintf("f%04d", i)), []byte{byte(i), byte(i >> 8)})
@@ -514,6 +518,7 @@ func TestAheadIsBounded(t *testing.T) {
 // What was read again can be larger than its page has room for: then it becomes
 // several.
 func TestPageOutgrown(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	const n = 700
 	for i := range n {

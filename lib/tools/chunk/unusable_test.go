@@ -72,6 +72,7 @@ func TestUnusableCache(t *testing.T) {
 // Damage in the middle of a cache is told once. What comes before it is used, what
 // comes behind it is read.
 func TestDamagedCache(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	want := sampler(t, dir)
 	stream := scannedAt(t, dir, start(), nil)
@@ -142,6 +143,7 @@ func TestTwoCaches(t *testing.T) {
 
 // The pieces of a huge file are taken one by one, and cut the pages as before.
 func TestCachedPieces(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	v := newVault(t)
 	v.fine = true

@@ -178,6 +178,7 @@ func TestSeveralStreams(t *testing.T) {
 
 // Whatever is cut off is a failure in both directions, and told once.
 func TestTruncated(t *testing.T) {
+	t.Parallel()
 	for name, whole := range samples(t) {
 		text, _, _ := run(t, bytes.NewReader(whole))
 		for n := 0; n < len(whole); n += 1 + n/300 {
@@ -287,6 +288,7 @@ func TestForeignWords(t *testing.T) {
 
 // The largest records pass, also when every byte must be escaped.
 func TestLargeRecords(t *testing.T) {
+	t.Parallel()
 	var b bytes.Buffer
 	w := rec.NewWriter(&b)
 	blob := &rec.Blob{ID: someID(1), SID: someID(2), Data: bytes.Repeat([]byte{0xff, 1}, rec.MaxSealed/2)}

@@ -54,6 +54,7 @@ func run(t *testing.T, in []byte, args ...string) (status int, stdout, stderr st
 }
 
 func TestEveryByteComesToEach(t *testing.T) {
+	t.Parallel()
 	in := stream(t, 3*queueBytes) // more than a queue and all pipes hold
 	dir := t.TempDir()
 	var args []string
@@ -73,6 +74,7 @@ func TestEveryByteComesToEach(t *testing.T) {
 }
 
 func TestVerdicts(t *testing.T) {
+	t.Parallel()
 	in := stream(t, 2*queueBytes)
 	const all = "cat >/dev/null; "
 	for _, c := range []struct {
@@ -124,6 +126,7 @@ func TestFailedStream(t *testing.T) {
 
 // What a command leaves behind, with its stdout, is not waited for.
 func TestLeftBehind(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	cmd := "cat >/dev/null; echo hello; setsid sleep 1000 & echo $! >" + filepath.Join(dir, "pid")
 	status, stdout, stderr := run(t, stream(t, 1000), "--stall", "1m", cmd)
