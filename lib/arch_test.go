@@ -66,7 +66,7 @@ var allowed = []struct {
 
 	// Verbs: the tools. Only they combine nouns, and none imports another.
 	{5, "tools/scan", []string{"pattern", "rec", "tarball", "tool", "tree"}},
-	{5, "tools/chunk", []string{"confine", "bounds", "cache", "cdc", "id", "ids", "key", "par", "rec", "spool", "tool", "tree"}},
+	{5, "tools/chunk", []string{"confine", "bounds", "cache", "cdc", "id", "ids", "key", "par", "pattern", "rec", "spool", "tool", "tree"}},
 	{5, "tools/seal", []string{"confine", "bounds", "box", "cache", "id", "ids", "key", "page", "par", "rec", "snap", "tool", "wire"}},
 	{5, "tools/put", []string{"confine", "id", "rec", "remote", "store", "tool"}},
 	{5, "tools/get", []string{"confine", "id", "ids", "rec", "remote", "store", "tool"}},

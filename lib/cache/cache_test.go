@@ -45,7 +45,7 @@ func pages() []page {
 			{Path: "b/c", Type: rec.File, Size: 12, Links: 2, CTime: rec.Time{Sec: 900}, Ino: 3,
 				XAttrs:  []rec.XAttr{{Name: "user.a", Value: []byte{}}, {Name: "user.b", Value: []byte{0}}},
 				Extents: []rec.Extent{{N: 0, Off: 5, Len: 4}, {Hole: true, Len: 4}, {N: 1, Len: 4}},
-				X:       []rec.XField{{Key: "x-a", Raw: []byte{1}}}, Inconsistent: true, Flags: 3},
+				X:       []rec.XField{{Key: "x-a", Raw: []byte{1}}}, Inconsistent: true, Flags: 3, Alone: true},
 			{Path: "b/cd", Type: rec.HardLink, Leader: "b/c"},
 			{Path: "b/d", Type: rec.Symlink, Target: "t\xff"},
 			{Path: "b/e", Type: rec.Char, Major: 1, Minor: 2},

@@ -36,6 +36,7 @@ const (
 	hasIno
 	hasDev
 	hasX
+	isAlone
 	allFields = 1<<iota - 1
 )
 
@@ -69,6 +70,7 @@ func fieldsOf(e *rec.Entry) (has uint64) {
 	set(hasIno, e.Ino != 0)
 	set(hasDev, e.Dev != 0)
 	set(hasX, len(e.X) > 0)
+	set(isAlone, e.Alone)
 	return has
 }
 
@@ -213,6 +215,7 @@ func decodeEntry(c *wire.Cursor, prev string, nrefs int, e *rec.Entry) error {
 	e.BTime = moment(hasBTime)
 	e.Ino = number(hasIno, math.MaxUint64)
 	e.Dev = number(hasDev, math.MaxUint64)
+	e.Alone = has&isAlone != 0
 	if has&hasX != 0 {
 		for n := c.Uint(64); n > 0 && c.Err() == nil; n-- {
 			key := string(c.Bin(256))

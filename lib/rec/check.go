@@ -53,6 +53,8 @@ func (e *Entry) check(seen uint64) error {
 		return bad("leader")
 	case e.Type != Char && e.Type != Block && (e.Major != 0 || e.Minor != 0 || seen&(1<<kRdev) != 0):
 		return bad("device number")
+	case (e.Type != File || e.Off != 0) && e.Alone:
+		return bad("alone")
 	case e.Type != Dir && e.Way:
 		return bad("way")
 	case e.Type != Dir && (e.Skipped || e.Unread):

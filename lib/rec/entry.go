@@ -78,6 +78,9 @@ type Entry struct {
 	// In streams and caches only: they change without reason and are not stored.
 	CTime, BTime Time
 	Ino, Dev     uint64
+	// Alone says of a small file that no other file's content is in its chunks, since it was
+	// asked for.
+	Alone bool
 	// X holds the keys that begin with "x-" in order of key: carried, stored,
 	// ignored.
 	X []XField
@@ -117,7 +120,7 @@ const (
 
 // The canonical order of keys.
 var entryKeys = []string{"t", "path", "type", "mode", "uid", "gid", "mtime", "size", "off", "more", "links",
-	"target", "leader", "rdev", "flags", "xattrs", "err", "inconsistent", "way", "skipped", "unread", "ext", "ctime", "btime", "ino", "dev"}
+	"target", "leader", "rdev", "flags", "xattrs", "err", "inconsistent", "way", "skipped", "unread", "ext", "ctime", "btime", "ino", "dev", "alone"}
 
 const (
 	kT = iota
@@ -146,6 +149,7 @@ const (
 	kBTime
 	kIno
 	kDev
+	kAlone
 )
 
 // plain reports whether the entry carries metadata of its own; further pieces
@@ -188,6 +192,7 @@ func (e *Entry) Encode(w *wire.Writer, form Form) {
 	set(kBTime, streamed && e.BTime != Time{})
 	set(kIno, streamed && e.Ino != 0)
 	set(kDev, streamed && e.Dev != 0)
+	set(kAlone, streamed && e.Alone)
 	n := len(e.X)
 	for k := range entryKeys {
 		n += int(has >> k & 1)
@@ -226,7 +231,7 @@ func (e *Entry) encodeField(w *wire.Writer, k int) {
 		w.Uint(e.Size)
 	case kOff:
 		w.Uint(e.Off)
-	case kMore, kInconsistent, kWay, kSkipped, kUnread:
+	case kMore, kInconsistent, kWay, kSkipped, kUnread, kAlone:
 		w.Bool(true)
 	case kLinks:
 		w.Uint(uint64(e.Links))
@@ -407,6 +412,8 @@ func (e *Entry) decodeField(c *wire.Cursor, k int) {
 		e.Ino = c.Uint(math.MaxUint64)
 	case kDev:
 		e.Dev = c.Uint(math.MaxUint64)
+	case kAlone:
+		e.Alone = c.Bool()
 	}
 }
 

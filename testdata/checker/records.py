@@ -238,7 +238,7 @@ def entry_table(at_rest):
         ("ext", extents(at_rest), False),
     ]
     if not at_rest:
-        table += [("ctime", time, False), ("btime", time, False), ("ino", U64, False), ("dev", U64, False)]
+        table += [("ctime", time, False), ("btime", time, False), ("ino", U64, False), ("dev", U64, False), ("alone", truth, False)]
     return table
 
 
@@ -353,6 +353,8 @@ def fields_of_type(e):
         must(kind in types or not said & set(keys), "field", f"{keys} in a {kind}")
 
     only(("file",), "size", "off", "more", "inconsistent", "ext")
+    only(("file",), "alone")
+    must(not (e.get("off") and "alone" in said), "field", "alone in a further piece")
     only(("dir",), "way", "skipped", "unread")
     for key, types in (("target", ("symlink",)), ("leader", ("link",)), ("rdev", ("char", "block"))):
         must(kind in types or key not in e, "field", f"{key} in a {kind}")

@@ -16,6 +16,7 @@ import (
 // path order. The newest is asked first. One goroutine uses them.
 type caches struct {
 	trust  trust
+	alone  *alone
 	env    *tool.Env
 	system func(*rec.Entry) tree.FileSystem
 	list   []*shelf
@@ -52,7 +53,7 @@ func (c *caches) vouch(e *rec.Entry) (more *shelf, ok bool, err error) {
 			// directory above it would make another tree.
 			e.MTime = k.MTime
 		}
-		if k == nil || !c.trust.same(e, k, s.near, s.far, c.on) {
+		if k == nil || !c.trust.same(e, k, s.near, s.far, c.on) || c.alone.shared(k) {
 			continue
 		}
 		ok, err := c.complete(s, k)
@@ -60,7 +61,7 @@ func (c *caches) vouch(e *rec.Entry) (more *shelf, ok bool, err error) {
 			return nil, false, err
 		}
 		if ok {
-			e.XAttrs, e.Flags, e.Extents, e.More = k.XAttrs, k.Flags, k.Extents, k.More
+			e.XAttrs, e.Flags, e.Extents, e.More, e.Alone = k.XAttrs, k.Flags, k.Extents, k.More, k.Alone
 			return s, true, nil
 		}
 	}

@@ -42,6 +42,8 @@ is cut again.
   --plain          no key, and no decision that takes one: for a pv-chunk -k behind it
                    ssh host 'pv-scan / | pv-chunk --plain' | pv-chunk --no-files -k KEY | …
   --no-files       read no file here: a tree stream, which can name any, is refused
+  --no-group PATTERN
+                   never put a file that matches into one chunk with others
   --cache DIR      the job's caches, which pv-seal --cache writes
   --base ID[,ID]   read no file for which the caches of these snapshots stand
   --distrust FILE  but read what needs one of the blobs that are listed there
@@ -62,6 +64,8 @@ func Run(env *tool.Env) (err error) {
 	keyFile := fs.String("k", "", "")
 	uncut := fs.Bool("plain", false, "")
 	noFiles := fs.Bool("no-files", false, "")
+	var apart alone
+	apart.flag(fs)
 	var old cacheOptions
 	old.flags(fs)
 	settle := tool.Duration(fs, "settle", time.Second)
@@ -75,8 +79,13 @@ func Run(env *tool.Env) (err error) {
 		return tool.Usagef("-k and --plain exclude each other")
 	case *keyFile == "" && !*uncut:
 		return tool.Usagef("a cut key is needed: -k KEY")
+	case len(apart.given) > 0 && *uncut:
+		return tool.Usagef("--no-group and --plain exclude each other: give --no-group to the pv-chunk -k that cuts the stream")
 	}
 	if err := old.check(*uncut); err != nil {
+		return err
+	}
+	if err := apart.load(); err != nil {
 		return err
 	}
 	stdin, err := env.Input()
@@ -88,7 +97,7 @@ func Run(env *tool.Env) (err error) {
 		return err
 	}
 	out := rec.NewWriter(stdout)
-	j := &work{env: env, in: stdin, out: out, params: cdc.Default, noFiles: *noFiles, settle: *settle, old: &old}
+	j := &work{env: env, in: stdin, out: out, params: cdc.Default, noFiles: *noFiles, settle: *settle, alone: apart, old: &old}
 	if !*uncut {
 		err = j.load(*keyFile)
 	}
@@ -116,6 +125,7 @@ type work struct {
 	params  cdc.Params // under a key
 	noFiles bool
 	settle  time.Duration
+	alone   alone
 	old     *cacheOptions
 }
 
@@ -177,11 +187,12 @@ func (w *work) run() error {
 		}
 	}
 	roots := head.Roots
+	w.alone.roots, rules.alone = roots, &w.alone
 	head.Kind, head.Chunker, head.Base, head.Follow = rec.Content, rules.chunker, nil, false
 	old := &caches{}
 	switch {
 	case !again:
-		if old, err = w.old.open(w.env, w.key, head, r.src); err != nil {
+		if old, err = w.old.open(w.env, w.key, head, r.src, &w.alone); err != nil {
 			return err
 		}
 		defer old.close()

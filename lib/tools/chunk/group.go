@@ -28,17 +28,33 @@ var groupPool = sync.Pool{New: func() any { b := make([]byte, 0, bounds.GroupMax
 
 func groupMemory() []byte { return (*groupPool.Get().(*[]byte))[:0] }
 
-// small adds the data of a small file to the group of its owner.
+// small adds the data of a small file to the group of its owner, or writes it alone.
 func (a *assembler) small(f *file) error {
+	e := f.entry
+	e.Alone = a.rules.alone.match(e.Path)
+	if e.Alone {
+		g := &group{data: groupMemory()}
+		a.fill(g, f)
+		return a.writeGroup(g)
+	}
 	weight := bounds.Weight(f.data)
-	g, err := a.group(f.entry.UID, weight)
+	g, err := a.group(e.UID, weight)
 	if err != nil {
 		return err
 	}
+	g.weight += weight
+	a.fill(g, f)
+	if g.weight >= a.rules.groupMin && a.rules.groupEnds(f.data) {
+		return a.closeGroup(len(a.page.groups) - 1)
+	}
+	return nil
+}
+
+// fill puts the data of a file into a group.
+func (a *assembler) fill(g *group, f *file) {
 	e := f.entry
 	base := len(g.data)
 	g.data = append(g.data, f.data...)
-	g.weight += weight
 	pos := int64(0)
 	for _, s := range f.segs {
 		if s.off > pos {
@@ -52,10 +68,6 @@ func (a *assembler) small(f *file) error {
 	if uint64(pos) < e.Size {
 		e.Extents = append(e.Extents, rec.Extent{Hole: true, Len: e.Size - uint64(pos)})
 	}
-	if g.weight >= a.rules.groupMin && a.rules.groupEnds(f.data) {
-		return a.closeGroup(len(a.page.groups) - 1)
-	}
-	return nil
 }
 
 // group returns the owner's open group, with room for a file of that weight, as
@@ -89,12 +101,17 @@ func (a *assembler) group(uid uint32, weight int) (*group, error) {
 func (a *assembler) closeGroup(i int) error {
 	g := a.page.groups[i]
 	a.page.groups = append(a.page.groups[:i], a.page.groups[i+1:]...)
+	a.page.grouped++
+	return a.writeGroup(g)
+}
+
+// writeGroup writes a group as a chunk, and lets go of its memory.
+func (a *assembler) writeGroup(g *group) error {
 	n, err := a.chunk(g.data)
 	for _, u := range g.uses {
 		u.entry.Extents[u.extent].N = n
 	}
 	groupPool.Put(&g.data)
-	a.page.grouped++
 	return err
 }
 

@@ -103,8 +103,8 @@ func (o *cacheOptions) close() {
 // That one cannot be used costs time and nothing else; but one that was made under another
 // master key is an error, unless it is on purpose: who could read the job's snapshots could not
 // read this one.
-func (o *cacheOptions) open(env *tool.Env, k *key.Key, head *rec.Head, src *tree.Source) (*caches, error) {
-	c := &caches{trust: o.trust, env: env, system: src.FileSystem}
+func (o *cacheOptions) open(env *tool.Env, k *key.Key, head *rec.Head, src *tree.Source, alone *alone) (*caches, error) {
+	c := &caches{trust: o.trust, alone: alone, env: env, system: src.FileSystem}
 	if len(o.base) == 0 {
 		return c, nil
 	}

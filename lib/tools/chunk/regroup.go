@@ -57,14 +57,14 @@ func fromCache(e *rec.Entry) bool {
 }
 
 // layoutOf looks at the entries of a page, of whose small files some are in that
-// many groups of this run.
-func layoutOf(entries []*rec.Entry, groups int) layout {
+// many groups of this run. Those that are to be alone are in none.
+func layoutOf(entries []*rec.Entry, groups int, alone *alone) layout {
 	l := layout{blobs: groups}
 	seen := map[id.ID]struct{}{}
 	owners := map[uint32]struct{}{}
 	last := int64(-1)
 	for _, e := range entries {
-		if !isSmall(e) {
+		if !isSmall(e) || alone.match(e.Path) {
 			continue
 		}
 		data := uint64(0)
@@ -100,13 +100,13 @@ func (a *assembler) regroup() error {
 	if a.named() <= rottenBlobs {
 		return nil
 	}
-	l := layoutOf(a.page.entries, a.page.grouped+len(a.page.groups))
+	l := layoutOf(a.page.entries, a.page.grouped+len(a.page.groups), a.rules.alone)
 	if !l.rotten() {
 		return nil
 	}
 	a.env.Log.Debug(fmt.Sprintf("small files beside %s lie in %d blobs: grouped anew", rec.Quote(a.page.entries[0].Path), l.blobs))
 	for _, e := range a.page.entries {
-		if !isSmall(e) || !fromCache(e) || a.named()+2 > bounds.MaxRefs {
+		if !isSmall(e) || !fromCache(e) || a.named()+2 > bounds.MaxRefs || a.rules.alone.match(e.Path) {
 			continue
 		}
 		if err := a.replace(e); err != nil {

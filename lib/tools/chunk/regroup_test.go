@@ -195,7 +195,7 @@ func TestLayout(t *testing.T) {
 		"holes do not count": {append(many[:16:16], &rec.Entry{Type: rec.File, UID: 9, Size: 5, Extents: []rec.Extent{{Hole: true, Len: 5}}}), 0, layout{16, 1600, 1, 0}, false},
 		"owners":             {append([]*rec.Entry{file(2, 99, 1), file(3, 98, 1)}, many[:15]...), 0, layout{17, 1502, 3, 2}, true},
 	} {
-		l := layoutOf(c.entries, c.groups)
+		l := layoutOf(c.entries, c.groups, nil)
 		if l != c.want || l.rotten() != c.rotten {
 			t.Errorf("%s: %+v, rotten %v; want %+v, %v", name, l, l.rotten(), c.want, c.rotten)
 		}

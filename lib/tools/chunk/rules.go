@@ -20,9 +20,10 @@ type rules struct {
 	groupEnds  func(content []byte) bool
 	pieceEnds  func(chunk []byte) bool
 
-	groupMin, groupMax int // of weight
-	pageData           int // a page with so many bytes of chunks ends
-	ahead              int // bytes of chunks that go ahead of entries that wait
+	alone              *alone // small files that are in no group; nil for none
+	groupMin, groupMax int    // of weight
+	pageData           int    // a page with so many bytes of chunks ends
+	ahead              int    // bytes of chunks that go ahead of entries that wait
 }
 
 // keyed are the rules under a cut key, for a tree with the given roots.

@@ -49,6 +49,8 @@ snapshot. What has not changed since the last run of the same job is not read ag
   --cache DIR   remember this job in DIR (else below ~/.cache/preserve)
   --margin TIME, --settle TIME, --ignore-ctime, --ignore-inode
                 how unchanged files are told, as pv-chunk -h says
+  --no-group PATTERN
+                never compress a file that matches together with others
   --compression WHAT, --checkpoint TIME
                 as pv-seal -h says
 `
@@ -58,7 +60,7 @@ func beginBackup(env *tool.Env, a *arguments) (*job.Run, error) {
 	a.common()
 	a.pass(&q.Scan, "exclude=", "include=", "exclude-from=", "iexclude=", "iinclude=", "iexclude-from=", "exclude-if-present=",
 		"exclude-larger-than=", "x", "one-file-system", "dereference", "no-warn-links", "exclude-caches", "from0")
-	a.pass(&q.Chunk, "margin=", "settle=", "ignore-ctime", "ignore-inode", "new-key")
+	a.pass(&q.Chunk, "margin=", "settle=", "ignore-ctime", "ignore-inode", "new-key", "no-group=")
 	a.pass(&q.Seal, "tag=", "compression=", "checkpoint=")
 	var lists []string
 	var dir string
