@@ -49,10 +49,21 @@ func TestLeastPrivilege(t *testing.T) {
 		t.Fatal(err)
 	}
 	text := strings.Replace(string(unit), "/usr/local/lib/preserve/pv-backup-least", "/bin/true", 1)
-	if err := os.WriteFile(b.path("preserve.service"), []byte(text), 0o644); err != nil {
+	timer, err := os.ReadFile("../../docs/examples/preserve.timer")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, said, status := b.sh("systemd-analyze verify --man=no ./preserve.service"); status != 0 || said != "" {
+	// What the page says of a repository on another machine stands in the unit here.
+	more := regexp.MustCompile(`(?m)^    \[Service\]\n((?:    .*\n)+)`).FindSubmatch(doc)
+	if more == nil {
+		t.Fatal("the page has no drop-in")
+	}
+	for name, text := range map[string]string{"preserve.service": text, "preserve.timer": string(timer), "other.service": text + strings.ReplaceAll(string(more[1]), "    ", "")} {
+		if err := os.WriteFile(b.path(name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, said, status := b.sh("systemd-analyze verify --man=no ./preserve.service ./preserve.timer ./other.service"); status != 0 || said != "" {
 		t.Errorf("systemd-analyze verify: %d %s", status, said)
 	}
 }

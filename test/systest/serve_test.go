@@ -3,6 +3,8 @@
 package systest
 
 import (
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -61,6 +63,31 @@ func TestServe(t *testing.T) {
 	}
 	if after := b.ok("[ ! -e evil ] && [ ! -e other ] && sha256sum $(printf '%s\n' '" + before + "' | cut -c 67-) | sort"); after != before {
 		t.Errorf("the repository has changed:\n%s\n%s", before, after)
+	}
+
+	// What the page says to do after a theft finds all that is there, and forgets the snapshots.
+	doc, err := os.ReadFile("../../docs/append-only.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := regexp.MustCompile(`(?m)^       (.*(?:jq|pv-gc).*)$`).FindAllStringSubmatch(string(doc), -1)
+	if len(steps) != 6 {
+		t.Fatalf("%d steps in docs/append-only.md", len(steps))
+	}
+	b.ok("cp -a repo stolen.repo")
+	var found []string
+	for _, s := range steps {
+		step := strings.NewReplacer("/tmp/", "../", "2026-11-30", "2020-01-01", "su pvstore -c 'pv-gc forget /srv/repos/laptop -'", "pv-gc forget . -").Replace(s[1])
+		found = append(found, b.ok("cd stolen.repo && "+step))
+	}
+	if packs := b.ok("cd repo/packs && ls */* | cut -d / -f 2 | sort"); found[3] != packs {
+		t.Errorf("packs:\n%s\nof\n%s", found[3], packs)
+	}
+	if segments := b.ok("ls repo/index"); found[4] != segments {
+		t.Errorf("segments:\n%s\nof\n%s", found[4], segments)
+	}
+	if !strings.Contains(found[0], "\t127.0.0.1 ") || b.ok("ls stolen.repo/forgotten") != b.ok("ls repo/snapshots") {
+		t.Errorf("%q", found)
 	}
 
 	allow("get")
