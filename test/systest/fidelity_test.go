@@ -142,11 +142,11 @@ func (b *bench) judge(tree string) judgements {
 func (b *bench) route(from, to string, cells []*cell, before judgements) map[string]string {
 	b.Helper()
 	repo, out := b.path("repo-"+from), b.path("fs/"+to+"/out")
-	_, backup, status := b.sh(fmt.Sprintf("cd fs/%s && pv-backup -r %s -k %s src >%s.id", from, repo, b.path("write.key"), repo))
+	_, backup, status := b.sh(fmt.Sprintf("cd fs/%s && pv-backup -v -r %s -k %s src >%s.id", from, repo, b.path("write.key"), repo))
 	if status != 0 && status != 3 {
 		b.Fatalf("backup of %s: status %d\n%s", from, status, backup)
 	}
-	_, restore, status := b.sh(fmt.Sprintf("pv-restore -r %s -k read.key $(cat %s.id) %s", repo, repo, out))
+	_, restore, status := b.sh(fmt.Sprintf("pv-restore -v -r %s -k read.key $(cat %s.id) %s", repo, repo, out))
 	if status != 0 && status != 3 {
 		b.Fatalf("restore of %s on %s: status %d\n%s", from, to, status, restore)
 	}

@@ -80,17 +80,19 @@ func (c *choice) check(m *mode) error {
 // the same path, the last decides. What --exclude matches is left out with all that
 // is below it, whatever a PATTERN says.
 type chooser struct {
-	env     *tool.Env
-	mode    *mode
-	strip   int
-	owners  *owners // nil: they stay as they are
-	wishes  []wish  // PATTERNs and listed paths
-	barred  []wish  // patterns of --exclude
-	roots   []rec.Root
-	chosen  *pick
-	exclude pattern.List
-	sparing sync.Mutex   // guards spares
-	spares  pattern.List // exclude once more: what it matches in a live tree is not deleted
+	env    *tool.Env
+	mode   *mode
+	strip  int
+	owners *owners // nil: they stay as they are
+	// powerless: owners could not be set, which is told once for all
+	powerless bool
+	wishes    []wish // PATTERNs and listed paths
+	barred    []wish // patterns of --exclude
+	roots     []rec.Root
+	chosen    *pick
+	exclude   pattern.List
+	sparing   sync.Mutex   // guards spares
+	spares    pattern.List // exclude once more: what it matches in a live tree is not deleted
 
 	dirs    []level    // those above the entry at hand
 	left    string     // the directory that was excluded last
@@ -411,7 +413,7 @@ func (c *chooser) end() {
 	if c.lost > 0 {
 		c.env.Notice("files left out, since their paths have no more than the %d names to strip: %d", c.strip, c.lost)
 	}
-	if c.owners != nil {
+	if c.owners != nil && !c.powerless {
 		c.owners.tell(c.env)
 	}
 }

@@ -43,6 +43,7 @@ func restore(env *tool.Env, o options, src source, b base) error {
 	}
 	left := r.target.Left()
 	if left.Owners > 0 {
+		b.choose.powerless = true
 		env.Notice("%d entries do not belong to their recorded owners (that takes root); %d of them lost setuid or setgid, %d their capabilities", left.Owners, left.SetID, left.Capabilities)
 	}
 	r.summary()
