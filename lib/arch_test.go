@@ -54,36 +54,45 @@ var allowed = []struct {
 	{2, "pack", []string{"id", "rec", "wire"}},
 	{2, "tree", []string{"acl", "rec", sys}},
 	{2, "tarball", []string{"acl", "rec", "spool", "wire"}},
+	{2, "jsontext", []string{"rec", "visible", "wire"}},
 	{2, "box", []string{"id", "key", compress, crypto, sys}},
 	{2, "page", []string{"id", "rec", "wire"}},
 	{2, "cache", []string{"durable", "id", "ids", "key", "rec", "wire", sys}},
 	{2, "snap", []string{"id", "rec", "wire"}},
 	{3, "store", []string{"durable", "id", "pack", "rec", "visible", "wire", sys}},
-	{3, "walk", []string{"box", "id", "page", "par", "rec", "snap", "spool"}},
+	{3, "content", []string{"id", "page", "par", "rec", "snap", "spool"}},
+	{4, "walk", []string{"box", "content", "id", "page", "par", "rec", "snap"}},
+	{4, "reading", []string{"acl", "content", "id", "page", "pattern", "rec", "snap", "tool", "tree", "visible"}},
+	{5, "unseal", []string{"box", "content", "id", "key", "reading", "rec", "remote", "snap", "tool", "walk"}},
+	{4, "sealtest", []string{"box", "key", "page", "rec", "snap", "wire"}}, // tests only
 	{4, "job", []string{"durable", "id", "remote", "tool", sys}},
 	{4, "check", []string{"id", "pack", "rec", "store", sys}},
 	{4, "store/storetest", []string{"id", "pack", "rec", "store"}}, // tests only
 
 	// Verbs: the tools. Only they combine nouns, and none imports another.
-	{5, "tools/scan", []string{"pattern", "rec", "tarball", "tool", "tree"}},
-	{5, "tools/chunk", []string{"confine", "bounds", "cache", "cdc", "id", "ids", "key", "par", "pattern", "rec", "spool", "tool", "tree"}},
-	{5, "tools/seal", []string{"confine", "bounds", "box", "cache", "id", "ids", "key", "page", "par", "rec", "snap", "tool", "wire"}},
-	{5, "tools/put", []string{"confine", "id", "rec", "remote", "store", "tool"}},
-	{5, "tools/get", []string{"confine", "id", "ids", "rec", "remote", "store", "tool"}},
-	{5, "tools/unpack", []string{"confine", "acl", "box", "id", "key", "page", "par", "pattern", "rec", "snap", "spool", "tarball", "tool", "tree", "visible", "walk", "wire"}},
-	{5, "tools/key", []string{"key", "tool", sys}},
-	{5, "tools/json", []string{"confine", "rec", "tool", "visible", "wire"}},
-	{5, "tools/tee", []string{"rec", "tool"}},
-	{5, "tools/job", []string{"job", "remote", "tool"}},
-	{5, "tools/keep", []string{"confine", "id", "keep", "tool"}},
-	{5, "tools/gc", []string{"confine", "id", "ids", "remote", "store", "tool"}},
-	{5, "tools/check", []string{"check", "confine", "id", "remote", "store", "tool"}},
-	{5, "tools/serve", []string{"tool", sys}},
+	{6, "tools/scan", []string{"content", "pattern", "rec", "tool", "tree"}},
+	{6, "tools/chunk", []string{"confine", "bounds", "cache", "cdc", "id", "ids", "key", "par", "pattern", "rec", "spool", "tool", "tree"}},
+	{6, "tools/seal", []string{"confine", "bounds", "box", "cache", "id", "ids", "key", "page", "par", "rec", "snap", "tool", "wire"}},
+	{6, "tools/put", []string{"confine", "id", "rec", "remote", "store", "tool"}},
+	{6, "tools/get", []string{"confine", "id", "ids", "rec", "remote", "store", "tool"}},
+	{6, "tools/open", []string{"box", "confine", "content", "id", "jsontext", "key", "page", "reading", "rec", "snap", "spool", "tool", "unseal", "visible", "walk"}},
+	{6, "tools/unpack", []string{"confine", "content", "id", "page", "reading", "rec", "snap", "spool", "tool", "tree", "unseal"}},
+	{6, "tools/ls", []string{"confine", "content", "id", "jsontext", "page", "reading", "rec", "snap", "tool"}},
+	{6, "tools/diff", []string{"confine", "content", "page", "reading", "rec", "tool", "tree"}},
+	{6, "tools/tar", []string{"confine", "content", "id", "reading", "rec", "snap", "tarball", "tool"}},
+	{6, "tools/key", []string{"key", "tool", sys}},
+	{6, "tools/json", []string{"confine", "jsontext", "rec", "tool", "wire"}},
+	{6, "tools/tee", []string{"rec", "tool"}},
+	{6, "tools/job", []string{"job", "remote", "tool"}},
+	{6, "tools/keep", []string{"confine", "id", "keep", "tool"}},
+	{6, "tools/gc", []string{"confine", "id", "ids", "remote", "store", "tool"}},
+	{6, "tools/check", []string{"check", "confine", "id", "remote", "store", "tool"}},
+	{6, "tools/serve", []string{"tool", sys}},
 }
 
 // bare packages never reach these, not even through others: whoever runs them
 // need not be trusted with a key.
-var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve", "tools/job", "tools/keep", "tools/gc", "tools/check"}
+var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve", "tools/job", "tools/keep", "tools/gc", "tools/check", "tools/ls", "tools/diff", "tools/tar", "tools/json", "tools/scan"}
 var secret = []string{"key", "box"}
 
 // imports returns what the .go files of each package import, tests apart.

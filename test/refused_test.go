@@ -17,7 +17,7 @@ import (
 )
 
 // refused [-data] [-key KEY] COMMAND…: forges a snapshot of the commands (see
-// forge) with write.key, or KEY, and lets pv-unpack restore, list and verify it
+// forge) with write.key, or KEY, and lets pv-unpack and pv-open restore, list and check it
 // with read.key: each must fail with one line and nothing but a line, and leave
 // the world as it was. It prints what was said. The command - stands for those on
 // stdin. With -data the fault is in the data, of which a list needs nothing. If it is
@@ -47,8 +47,9 @@ func refused(args []string) error {
 	if err != nil {
 		return err
 	}
-	for _, mode := range []string{"out", "--list", "--verify"} {
-		cmd := exec.Command("pv-unpack", "-q", "-k", "read.key", "--snapshot", id, mode)
+	for _, mode := range []string{"pv-unpack out", "pv-open --meta", "pv-open --check"} {
+		name, what, _ := strings.Cut(mode, " ")
+		cmd := exec.Command(name, "-q", "-k", "read.key", "--snapshot", id, what)
 		var said bytes.Buffer
 		cmd.Stdin, cmd.Stderr = bytes.NewReader(stream), &said
 		shown, err := cmd.Output()
@@ -57,26 +58,26 @@ func refused(args []string) error {
 		}
 		status, want := cmd.ProcessState.ExitCode(), 1
 		switch {
-		case data && mode == "--list":
+		case data && what == "--meta":
 			want = 0
 		case data && status == 3:
 			want = 3 // it names the blob that does not open, and goes on
 		}
 		if status != want {
-			return fmt.Errorf("pv-unpack %s: status %d\n%s", mode, status, &said)
+			return fmt.Errorf("%s: status %d\n%s", mode, status, &said)
 		}
-		if err := oneLine(said.String(), want); err != nil {
-			return fmt.Errorf("pv-unpack %s: %w\n%q", mode, err, said.String())
+		if err := oneLine(name, said.String(), want); err != nil {
+			return fmt.Errorf("%s: %w\n%q", mode, err, said.String())
 		}
-		if i := bytes.IndexFunc(shown, control); i >= 0 {
-			return fmt.Errorf("pv-unpack %s: it prints %q", mode, shown)
+		if i := bytes.IndexFunc(shown, control); i >= 0 && what != "--meta" { // that is a stream
+			return fmt.Errorf("%s: it prints %q", mode, shown)
 		}
 		fmt.Printf("%s", &said)
 		if err := leftovers("out"); err != nil {
 			return err
 		}
 		if files, _ := filepath.Glob("out/*"); want == 3 && len(files) > 0 { // the pattern is right
-			return fmt.Errorf("pv-unpack %s: what was made of data that did not open? %q", mode, files)
+			return fmt.Errorf("%s: what was made of data that did not open? %q", mode, files)
 		}
 		if err := os.RemoveAll("out"); err != nil {
 			return err
@@ -92,13 +93,13 @@ func refused(args []string) error {
 func control(r rune) bool { return r < ' ' && r != '\n' || r >= 0x7f && r < 0xa0 }
 
 // oneLine checks what a refusal must look like.
-func oneLine(said string, status int) error {
+func oneLine(name, said string, status int) error {
 	switch {
 	case status == 0 && said == "":
 		return nil
 	case strings.IndexFunc(said, control) >= 0:
 		return errors.New("a control character in a message")
-	case !strings.HasPrefix(said, "pv-unpack: ") || strings.Count(said, "\n") != 1 || !strings.HasSuffix(said, "\n"):
+	case !strings.HasPrefix(said, name+": ") || strings.Count(said, "\n") != 1 || !strings.HasSuffix(said, "\n"):
 		return errors.New("not a message of one line")
 	case len(said) > 9000:
 		return errors.New("a message without end")

@@ -23,7 +23,8 @@ type Reading struct {
 	Key      string
 	Trust    []string // options that say which writers are believed
 	Snapshot string   // as the user named it; empty: the list
-	Options  []string // of pv-unpack
+	Options  []string // of pv-unpack, or of pv-open
+	Show     []string // of pv-ls, for a list of what is in a snapshot
 	Words    []string // and what follows them
 	Part     bool     // ask for what is needed, and no more
 	Meta     bool     // no content is needed
@@ -31,21 +32,26 @@ type Reading struct {
 
 // Passes of a run that reads.
 const (
-	passWhole = "whole" // pv-get | pv-unpack
-	passPart  = "part"  // pv-unpack asks
+	passWhole = "whole" // pv-get | pv-unpack, or pv-open
+	passPart  = "part"  // which asks
+	passList  = "list"  // pv-get | pv-open: the list of snapshots
 )
 
 // Read begins a run that reads.
 func Read(env *tool.Env, talk string, q Reading) (*Run, error) {
 	return once(env, q.Verb, talk, func(r *Run) error {
+		stage := "unpack"
+		if q.Verb == "list" || q.Verb == "verify" {
+			stage = "open"
+		}
 		r.Targets = []*Target{{Repo: q.Repo, Where: q.Repo.Where()}}
 		open := slices.Concat(r.talk(), []string{"-k", q.Key}, q.Trust)
 		if q.Snapshot == "" {
-			r.Passes = []string{passWhole}
+			r.Passes = []string{passList}
 			if err := r.arguments("get", slices.Concat(r.talk(), []string{"--snapshots", "--", q.Repo.Text})...); err != nil {
 				return err
 			}
-			return r.arguments("unpack", slices.Concat(open, []string{"--snapshots"}, q.Options)...)
+			return r.arguments(stage, slices.Concat(open, []string{"--snapshots"}, q.Options)...)
 		}
 		id, err := r.Resolve(q.Repo, q.Key, q.Trust, q.Snapshot)
 		if err != nil {
@@ -55,13 +61,18 @@ func Read(env *tool.Env, talk string, q Reading) (*Run, error) {
 			return err
 		}
 		open = slices.Concat(open, []string{"--snapshot", id}, q.Options)
+		if len(q.Show) > 0 {
+			if err := r.arguments("ls", slices.Concat(r.talk(), q.Show)...); err != nil {
+				return err
+			}
+		}
 		if q.Part {
 			r.Passes = []string{passPart}
 			from := remote.Quote(q.Repo.Command("pv-get", talk, "--blobs", "-")...)
 			if q.Repo.Remote() {
 				from = remote.Quote(slices.Concat([]string{"pv-get"}, r.talk(), []string{q.Repo.Text, "--blobs", "-"})...)
 			}
-			return r.arguments("unpack", slices.Concat(open, []string{"--from", from, "--"}, q.Words)...)
+			return r.arguments(stage, slices.Concat(open, []string{"--from", from, "--"}, q.Words)...)
 		}
 		r.Passes = []string{passWhole}
 		get := slices.Concat(r.talk(), []string{"--", q.Repo.Text, id})
@@ -71,7 +82,7 @@ func Read(env *tool.Env, talk string, q Reading) (*Run, error) {
 		if err := r.arguments("get", get...); err != nil {
 			return err
 		}
-		return r.arguments("unpack", slices.Concat(open, []string{"--"}, q.Words)...)
+		return r.arguments(stage, slices.Concat(open, []string{"--"}, q.Words)...)
 	})
 }
 
@@ -130,11 +141,11 @@ func (r *Run) Resolve(a remote.Address, keyFile string, trust []string, name str
 	return id, nil
 }
 
-// snapshots runs pv-get --snapshots | pv-unpack --snapshots, with options for the second, and writes
+// snapshots runs pv-get --snapshots | pv-open --snapshots, with options for the second, and writes
 // what that prints to out.
 func (r *Run) snapshots(a remote.Address, out io.Writer, options ...string) error {
 	get := exec.Command("pv-get", slices.Concat(r.talk(), []string{"--snapshots", "--", a.Text})...)
-	open := exec.Command("pv-unpack", slices.Concat(r.talk(), []string{"--snapshots"}, options)...)
+	open := exec.Command("pv-open", slices.Concat(r.talk(), []string{"--snapshots"}, options)...)
 	get.Stderr, open.Stderr, open.Stdout = r.env.Stderr, r.env.Stderr, out
 	pipe, err := get.StdoutPipe()
 	if err != nil {
@@ -147,13 +158,13 @@ func (r *Run) snapshots(a remote.Address, out io.Writer, options ...string) erro
 	defer r.env.OnExit(func() { _ = get.Process.Signal(os.Interrupt) })()
 	err = open.Run()
 	_ = pipe.Close()
-	_ = get.Wait() // pv-unpack knows what its stream was worth
+	_ = get.Wait() // pv-open knows what its stream was worth
 	var exit *exec.ExitError
 	switch {
 	case err == nil, errors.As(err, &exit) && exit.ExitCode() == 3: // the list is not whole
 		return nil
 	case exit != nil && exit.ExitCode() == 2:
-		return &tool.UsageError{Text: "pv-unpack does not understand its arguments"}
+		return &tool.UsageError{Text: "pv-open does not understand its arguments"}
 	case exit != nil:
 		return ErrFailed
 	}

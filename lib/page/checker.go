@@ -199,6 +199,12 @@ func (k *Checker) Behind() (key Key, ok bool) {
 	return Key{k.last.Path, k.last.Off + 1}, k.started
 }
 
+// Open returns where the next piece of a file belongs, and whether one is due.
+func (k *Checker) Open() (key Key, due bool) { return Key{k.last.Path, k.lastEnd}, k.more }
+
+// GiveUp says that no further piece of the last file will come.
+func (k *Checker) GiveUp() { k.more = false }
+
 // Finish reports a file whose last piece did not come.
 func (k *Checker) Finish() error {
 	if k.more {

@@ -387,13 +387,13 @@ func newRecord(name string) Record {
 // belongs reports whether a record of that name may stand in a stream of kind k.
 func (k Kind) belongs(name string) bool {
 	switch name {
-	case "tick", "note", "fail", "end", "head":
+	case "tick", "note", "fail", "end", "head", "missing":
 		return true
 	case "entry", "names":
 		return k == Tree || k == Content
 	case "chunk", "cut":
 		return k == Content
-	case "session", "blob", "stored", "missing", "checkpoint", "toc":
+	case "session", "blob", "stored", "checkpoint", "toc":
 		return k == Sealed
 	}
 	return false

@@ -66,6 +66,7 @@ type Reader struct {
 	s       *wire.Scanner
 	c       *wire.Cursor
 	kind    Kind
+	or      Kind // that will do too; empty: none
 	strict  bool
 	loose   bool // more heads may follow
 	head    *Head
@@ -91,6 +92,9 @@ func NewReader(r io.Reader, kind Kind) *Reader {
 // Several allows further streams behind the end of the first: a concatenation
 // of packs. Their heads are returned by Next.
 func (r *Reader) Several() { r.loose = true }
+
+// Or takes a stream of another kind too; the head says which one came.
+func (r *Reader) Or(kind Kind) { r.or = kind }
 
 // Strict insists on canonical records: the form that every Writer writes and
 // that objects in a repository must have.
@@ -347,6 +351,9 @@ func (r *Reader) decode(raw []byte, only string) (Record, error) {
 	if e, ok := v.(*End); ok && !e.Unchanged.IsZero() && (r.head == nil || !slices.Contains(r.head.Base, e.Unchanged)) {
 		return nil, fmt.Errorf("unchanged since snapshot %s, which the head does not name as a base: %w", e.Unchanged, ErrBad)
 	}
+	if h, ok := v.(*Head); ok && h.Kind == r.or {
+		r.kind = r.or
+	}
 	if h, ok := v.(*Head); ok && h.Kind != r.kind {
 		return nil, fmt.Errorf("%w: this is a %s stream, but a %s stream belongs here%s", ErrKind, h.Kind, r.kind, hint(h.Kind, r.kind))
 	}
@@ -360,6 +367,8 @@ func hint(have, want Kind) string {
 		return " (is pv-chunk missing in between?)"
 	case have == Content && want == Sealed:
 		return " (is pv-seal missing in between?)"
+	case have == Sealed && want != Sealed:
+		return " (is pv-open missing in between?)"
 	case have == Tree && want == Sealed:
 		return " (are pv-chunk and pv-seal missing in between?)"
 	}

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"fmt"
 
+	"preserve/lib/content"
 	"preserve/lib/rec"
 )
 
 // emit gives a page to the sink and asks for its data.
 func (d *drive) emit(entries []*rec.Entry, refs []byte) error {
-	p := &Page{}
-	p.fill(entries, refs)
+	p := content.NewPage(entries, refs)
 	if err := d.sink.Page(p); err != nil || d.o.MetaOnly {
 		return err
 	}
@@ -70,7 +70,7 @@ func (d *drive) need(u use) error {
 	if !kept {
 		return nil
 	}
-	err := u.page.give(d.sink, u.ref, plain)
+	err := u.page.Give(d.sink, u.ref, plain)
 	a.mu.Lock()
 	d.settle(&want{uses: []use{u}})
 	a.mu.Unlock()
@@ -104,7 +104,7 @@ func (d *drive) bring(t *arrival) error {
 		d.ask.mu.Lock()
 		u := t.want.uses[0]
 		d.ask.mu.Unlock()
-		return fmt.Errorf("data blob %s of %s: %w", t.blob.ID.Short(), u.page.where(u.ref), err)
+		return fmt.Errorf("data blob %s of %s: %w", t.blob.ID.Short(), u.page.Where(u.ref), err)
 	}
 	kept := bytes.Clone(plain)
 	d.ask.mu.Lock()
@@ -113,7 +113,7 @@ func (d *drive) bring(t *arrival) error {
 	uses := t.want.uses // nobody adds to them any more
 	d.ask.mu.Unlock()
 	for _, u := range uses {
-		if err := u.page.give(d.sink, u.ref, plain); err != nil {
+		if err := u.page.Give(d.sink, u.ref, plain); err != nil {
 			return err
 		}
 	}
@@ -128,7 +128,7 @@ func (d *drive) bring(t *arrival) error {
 // missing tells of a data blob that cannot be had.
 func (d *drive) missing(w *want) error {
 	for _, u := range w.uses {
-		if err := d.sink.Missing(u.page, u.ref, Loss{w.id, w.why}); err != nil {
+		if err := d.sink.Missing(u.page, u.ref, Loss{ID: w.id, Why: w.why}); err != nil {
 			return err
 		}
 	}

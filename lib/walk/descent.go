@@ -56,7 +56,7 @@ func (l *leaf) holds(e *rec.Entry) error {
 func (d *drive) descend(reaches func(first page.Key, next *page.Key) bool, window int) (*descent, error) {
 	n, why, err := d.node(d.root, rec.KindPage, rec.KindIndexMax, nil)
 	if err == nil && n == nil {
-		err = noRoot(Loss{d.root, why})
+		err = noRoot(Loss{ID: d.root, Why: why})
 	}
 	if err != nil {
 		return nil, err

@@ -177,7 +177,7 @@ func (d *drive) first() error {
 		b, err := d.await(w)
 		if b == nil {
 			if err == nil {
-				err = noSnapshot(Loss{d.o.Want, w.why})
+				err = noSnapshot(Loss{ID: d.o.Want, Why: w.why})
 			}
 			return err
 		}
@@ -279,7 +279,7 @@ func (d *drive) gap(l *leaf, s *scope) error {
 	d.last = ""
 	s.check.Gap(l.first)
 	first, next := s.moved(l.first, l.end)
-	return d.sink.Gap(first, next, Loss{l.id, l.why})
+	return d.sink.Gap(first, next, Loss{ID: l.id, Why: l.why})
 }
 
 // page takes the entries of a page.

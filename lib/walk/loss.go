@@ -11,28 +11,6 @@ import (
 	"preserve/lib/snap"
 )
 
-// ErrMissing is why a blob is lost that the repository cannot give.
-var ErrMissing = errors.New("missing in the repository")
-
-// A Loss is a blob that cannot be had. A walk goes on without it: what needs it is left out, and
-// nothing else is. Only the snapshot itself and its root end the walk.
-//
-// What was sealed by a writer of the master, and breaks a rule, is no loss: that ends the walk.
-type Loss struct {
-	ID id.ID
-	// Why is ErrMissing, or what Opener.Open says of the blob that came; of the end of a
-	// checkpoint, ErrPartial.
-	Why error
-}
-
-// String says what is wrong with the blob: "is missing in the repository".
-func (l Loss) String() string {
-	if errors.Is(l.Why, ErrMissing) {
-		return "is " + ErrMissing.Error()
-	}
-	return "is damaged: " + l.Why.Error()
-}
-
 // isLoss reports whether an error of Opener.Open is about the blob that came; not, about the key.
 func isLoss(err error) bool { return err != nil && !errors.Is(err, box.ErrCannot) }
 
@@ -85,7 +63,7 @@ func partEnd(c *page.Checker, s Sink, top id.ID) error {
 	if !ok {
 		return nil
 	}
-	return s.Gap(at, nil, Loss{top, ErrPartial})
+	return s.Gap(at, nil, Loss{ID: top, Why: ErrPartial})
 }
 
 // whole checks, at the end of a tree of which no page was lost, that it is the one that was

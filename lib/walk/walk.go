@@ -19,6 +19,7 @@ import (
 	"sync"
 
 	"preserve/lib/box"
+	"preserve/lib/content"
 	"preserve/lib/id"
 	"preserve/lib/page"
 	"preserve/lib/par"
@@ -30,9 +31,10 @@ import (
 var (
 	ErrOther      = errors.New("not the snapshot that was asked for")
 	ErrUnexpected = errors.New("a blob that does not belong here")
-	ErrIncomplete = errors.New("the stream ended before the whole snapshot came")
+	ErrIncomplete = content.ErrIncomplete
 	ErrCounts     = errors.New("the tree has not as many entries or bytes as its snapshot says")
-	ErrPartial    = errors.New("a checkpoint of a run that did not end, not a whole snapshot")
+	ErrPartial    = content.ErrPartial
+	ErrMissing    = content.ErrMissing
 	ErrOrder      = errors.New("blobs in another order")
 )
 
@@ -45,46 +47,14 @@ func (e *OrderError) Error() string {
 
 func (e *OrderError) Unwrap() error { return ErrOrder }
 
-// A Use is a place in a file where data of a blob belongs.
-type Use struct {
-	Entry    int // index into the page's Entries
-	At       int64
-	Off, Len int // in the blob's plaintext
-}
-
-// A Page is a page's entries, in order, and for each of its data blobs where its
-// data belongs.
-type Page struct {
-	Entries []*rec.Entry
-	Refs    []id.ID
-	Uses    [][]Use // Uses[i] belong to Refs[i]
-	State   any     // the sink's own
-
-	size []int // the least plaintext of each blob
-}
-
-// A Sink takes what a walk verifies. An error from any method ends the walk.
-type Sink interface {
-	// Snapshot comes first.
-	Snapshot(i id.ID, s *snap.Snapshot) error
-	// Page comes before its data, in path order, from one goroutine. The sink may
-	// take Uses out of it that it does not need.
-	Page(p *Page) error
-	// Data brings blob ref of p; plain is valid until Data returns. It is
-	// called from several goroutines, for pages that came already. Drive may
-	// bring blobs in another order than that of the pages: Data must not wait
-	// for another blob.
-	Data(p *Page, ref int, plain []byte) error
-	// Missing says that blob ref of p cannot be had. It is called as Data is.
-	Missing(p *Page, ref int, l Loss) error
-	// Gap says that a page cannot be had: entries from first on, up to but not
-	// including next (all that remain if next is nil), are unknown.
-	Gap(first page.Key, next *page.Key, l Loss) error
-	// End is the stream's last record.
-	End(e *rec.End) error
-	// Orphan says that an entry cannot be used since a page is missing.
-	Orphan(e *rec.Entry) error
-}
+// What a walk brings, and to whom.
+type (
+	Loss    = content.Loss
+	Page    = content.Page
+	Use     = content.Use
+	Sink    = content.Sink
+	Chooser = content.Chooser
+)
 
 // Options of a walk.
 type Options struct {
@@ -111,24 +81,6 @@ type Options struct {
 	// followed likewise. It is called for each link that stays one, with the
 	// reason: ErrDangling, ErrLoop, ErrLost.
 	Follow func(link *rec.Entry, why error)
-}
-
-// A Chooser stands between a walk and its sink: it picks, changes and adds
-// entries. It is called by one goroutine, with every record in path order, and
-// never sees one that the checks refuse.
-type Chooser interface {
-	// Choose returns what the sink gets in place of e, in order: nothing, e, or
-	// a copy of e with other metadata, whose Extents are e's or nil. Entries
-	// that must come first, without content, may stand before it. It must not
-	// change e itself. The slice is read before the next call.
-	Choose(e *rec.Entry) ([]*rec.Entry, error)
-	// Reaches reports whether Choose may return anything for a record at or
-	// behind first and before next (all that remain if next is nil), or needs to
-	// see one there: a page of which it returns false need not be fetched. It is
-	// asked ahead of Choose, and never changes its mind. next may be no entry's
-	// key. Of a range that holds one path only, what is asked is whether Choose
-	// would return it: an answer that is true for no reason costs a search.
-	Reaches(first page.Key, next *page.Key) bool
 }
 
 // inFlight bounds the sealed bytes of data blobs that are being opened.
@@ -332,7 +284,7 @@ func (w *walker) blob(b *rec.Blob) error {
 		if err != nil {
 			return err
 		}
-		return w.lose(f, ref, Loss{b.ID, first(w.why, why)})
+		return w.lose(f, ref, Loss{ID: b.ID, Why: first(w.why, why)})
 	}
 	if f.skip {
 		defer b.Free()
@@ -350,7 +302,7 @@ func (w *walker) blob(b *rec.Blob) error {
 	plain, err := w.open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
 	switch {
 	case isLoss(err):
-		err = w.lose(f, ref, Loss{b.ID, first(w.why, err)})
+		err = w.lose(f, ref, Loss{ID: b.ID, Why: first(w.why, err)})
 		w.pass(b)
 		return err
 	case err != nil:
@@ -414,17 +366,14 @@ func (w *walker) node(b *rec.Blob, plain []byte, first *page.Key) error {
 		w.stack = append(w.stack, frame{kind: b.Kind, refs: n.refs, keys: n.keys})
 		return nil
 	}
-	p := &Page{}
 	entries, err := w.accept(n)
 	if err != nil {
 		return err
 	}
-	if w.o.Choose != nil {
-		if entries, err = choose(w.o.Choose, entries); err != nil {
-			return w.told(err)
-		}
+	if entries, err = content.Choose(w.o.Choose, entries); err != nil {
+		return w.told(err)
 	}
-	p.fill(entries, n.refs)
+	p := content.NewPage(entries, n.refs)
 	if err := w.told(w.sink.Page(p)); err != nil {
 		return err
 	}
@@ -448,39 +397,6 @@ func (w *walker) accept(n *node) ([]*rec.Entry, error) {
 	return good, nil
 }
 
-// choose is what a Chooser makes of a page's entries.
-func choose(c Chooser, entries []*rec.Entry) ([]*rec.Entry, error) {
-	chosen := entries[:0:0]
-	for _, e := range entries {
-		es, err := c.Choose(e)
-		if err != nil {
-			return nil, err
-		}
-		chosen = append(chosen, es...)
-	}
-	return chosen, nil
-}
-
-// fill sets the page's entries and works out where each blob's data belongs.
-func (p *Page) fill(entries []*rec.Entry, refs []byte) {
-	p.Entries = entries
-	n := len(refs) / id.Size
-	p.Refs, p.Uses, p.size = make([]id.ID, n), make([][]Use, n), make([]int, n)
-	for i := range p.Refs {
-		p.Refs[i] = id.ID(refs[i*id.Size:])
-	}
-	for n, e := range entries {
-		at := int64(e.Off)
-		for _, x := range e.Extents {
-			if !x.Hole { // the checker has bounded Off and Len
-				p.Uses[x.N] = append(p.Uses[x.N], Use{n, at, int(x.Off), int(x.Len)})
-				p.size[x.N] = max(p.size[x.N], int(x.Off+x.Len))
-			}
-			at += int64(x.Len)
-		}
-	}
-}
-
 // openData opens a data blob and hands it to the sink.
 func (w *walker) openData(d *datum) (*datum, error) {
 	defer d.blob.Free()
@@ -491,36 +407,20 @@ func (w *walker) openData(d *datum) (*datum, error) {
 	plain, err := w.open.Open((*buf)[:0], rec.KindData, d.blob.ID, d.blob.SID, nil, d.blob.Data)
 	switch {
 	case isLoss(err):
-		return d, w.sink.Missing(d.page, d.ref, Loss{d.blob.ID, first(d.why, err)})
+		return d, w.sink.Missing(d.page, d.ref, Loss{ID: d.blob.ID, Why: first(d.why, err)})
 	case err != nil:
-		return d, fmt.Errorf("data blob %s of %s: %w", d.blob.ID.Short(), d.page.where(d.ref), err)
+		return d, fmt.Errorf("data blob %s of %s: %w", d.blob.ID.Short(), d.page.Where(d.ref), err)
 	}
-	err = d.page.give(w.sink, d.ref, plain)
+	err = d.page.Give(w.sink, d.ref, plain)
 	*buf = plain
 	w.plain.Put(buf)
 	return d, err
 }
 
-// give gives the sink data, of which a page must not need more than there is.
-func (p *Page) give(s Sink, ref int, plain []byte) error {
-	if need := p.size[ref]; len(plain) < need {
-		return fmt.Errorf("data blob %s of %s: %w: %d bytes where extents need %d", p.Refs[ref].Short(), p.where(ref), page.ErrPage, len(plain), need)
-	}
-	return s.Data(p, ref, plain)
-}
-
-// where names a file that a blob belongs to.
-func (p *Page) where(ref int) string {
-	if len(p.Uses[ref]) == 0 {
-		return "no file"
-	}
-	return rec.Quote(p.Entries[p.Uses[ref][0].Entry].Path)
-}
-
 // missing goes on without a blob.
 func (w *walker) missing(i id.ID) error {
 	if w.snap == nil {
-		return noSnapshot(Loss{i, ErrMissing})
+		return noSnapshot(Loss{ID: i, Why: ErrMissing})
 	}
 	want, _, f, ok := w.expect()
 	if !ok || want != i {
@@ -528,7 +428,7 @@ func (w *walker) missing(i id.ID) error {
 	}
 	ref := f.next
 	f.next++
-	return w.lose(f, ref, Loss{i, ErrMissing})
+	return w.lose(f, ref, Loss{ID: i, Why: ErrMissing})
 }
 
 // nextKey is the key of the next page that is due.

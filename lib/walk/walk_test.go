@@ -139,7 +139,7 @@ func (r *recorder) lose(l Loss) {
 }
 func (r *recorder) Missing(p *Page, ref int, l Loss) error {
 	r.lose(l)
-	return r.note("missing %s", p.where(ref))
+	return r.note("missing %s", p.Where(ref))
 }
 func (r *recorder) Gap(first page.Key, next *page.Key, l Loss) error {
 	r.lose(l)

@@ -20,7 +20,7 @@ func TestServe(t *testing.T) {
 	}
 	allow("put,has")
 	b.ok("mkdir src && head -c 3000000 /dev/urandom >src/a && pv-backup -r " + repo + " -k write.key src >id && pv-verify -r repo latest")
-	if as := b.ok("pv-get repo --snapshots | pv-unpack --snapshots -k read.key"); !strings.Contains(as, `"as":"laptop"`) {
+	if as := b.ok("pv-get repo --snapshots | pv-open --snapshots -k read.key"); !strings.Contains(as, `"as":"laptop"`) {
 		t.Errorf("no label: %s", as)
 	}
 	before := b.ok("find repo -type f ! -path '*/tmp/*' -exec sha256sum {} + | sort")

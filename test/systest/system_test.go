@@ -397,7 +397,7 @@ func TestKilledAtRandom(t *testing.T) {
 	}
 	t.Logf("%d of 16 were hit", killed)
 	b.ok("pv-backup -r repo -k write.key src")
-	b.ok(`pv-get repo --snapshots | pv-unpack --snapshots | sed 's/.*"id":"\([0-9a-f]*\)".*/\1/' | while read -r id; do pv-verify -r repo -k read.key "$id" || exit 1; done`)
+	b.ok(`pv-get repo --snapshots | pv-open --snapshots | sed 's/.*"id":"\([0-9a-f]*\)".*/\1/' | while read -r id; do pv-verify -r repo -k read.key "$id" || exit 1; done`)
 	b.ok("pv-restore -r repo -k read.key latest out")
 	b.compare("out", "src")
 	if left := b.ok("ls -d preserve.* 2>/dev/null || true"); left != "" {

@@ -10,7 +10,7 @@ import (
 )
 
 // A tree with all that a tar archive can hold, on a file system that can hold it
-// too: what GNU tar and bsdtar extract from pv-unpack --tar is the same, in the
+// too: what GNU tar and bsdtar extract from pv-open is the same, in the | pv-tar -c
 // eyes of treedump.
 func TestTar(t *testing.T) {
 	b := newBench(t)
@@ -25,7 +25,7 @@ func TestTar(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.ok("python3 mk.py m/src && cd m && pv-backup -q -r ../repo src >../id")
-	stdout, stderr, status := b.sh(`pv-get repo "$(cat id)" | pv-unpack -k read.key --snapshot "$(cat id)" --tar >tar`)
+	stdout, stderr, status := b.sh(`pv-get repo "$(cat id)" | pv-open -k read.key --snapshot "$(cat id)" | pv-tar -c >tar`)
 	if status != 3 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "src/socket: left out: a tar archive cannot hold a socket") {
 		t.Fatalf("status %d\n%s%s", status, stdout, stderr)
 	}
@@ -38,7 +38,7 @@ func TestTar(t *testing.T) {
 	// An archive that breaks off between two members is no archive.
 	b.ok(`pv-get repo "$(cat id)" >sealed
 		for less in 10 500 1000; do
-			head -c $(($(stat -c %s sealed) - less)) sealed | pv-unpack -q -k read.key --snapshot "$(cat id)" --tar >cut 2>said && exit 1
+			head -c $(($(stat -c %s sealed) - less)) sealed | { pv-open -q -k read.key --snapshot "$(cat id)" | pv-tar -c; } >cut 2>said && exit 1
 			test -s cut || exit 2
 			for tar in tar bsdtar; do
 				$tar -tf cut >list 2>&1 && { echo "$tar takes it"; exit 3; }

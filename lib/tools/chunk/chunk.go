@@ -166,7 +166,7 @@ func (w *work) run() error {
 	again := head.Kind == rec.Content
 	switch {
 	case head.Kind == rec.Sealed:
-		return in.Wrap(fmt.Errorf("%w: this is a sealed stream, but a tree or content stream belongs here (pv-unpack --stream makes one of it)", rec.ErrKind))
+		return in.Wrap(fmt.Errorf("%w: this is a sealed stream, but a tree or content stream belongs here (pv-open makes one of it)", rec.ErrKind))
 	case !again && w.noFiles:
 		return in.Wrap(fmt.Errorf("%w: this is a tree stream, and with --no-files only a content stream is taken (pv-chunk --plain makes one where the files are)", rec.ErrKind))
 	}

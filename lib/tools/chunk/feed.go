@@ -1,6 +1,7 @@
 package chunk
 
 import (
+	"errors"
 	"io"
 	"sync"
 
@@ -100,6 +101,8 @@ func (f *feeder) feed() (before *rec.End, err error) {
 			err = f.entry(v)
 		case *rec.Names:
 			err = f.in.Wrap(f.a.names.add(v.Users, v.Groups))
+		case *rec.Missing:
+			err = f.in.Wrap(errors.New("entries are lost in this tree stream: what it names is not the whole tree"))
 		case *rec.Note:
 			err = f.out.Write(v)
 		case *rec.Tick:

@@ -10,6 +10,7 @@ import (
 	"preserve/lib/bounds"
 	"preserve/lib/rec"
 	"preserve/lib/spool"
+	"preserve/lib/tool"
 )
 
 // keepMemory is what chunks may take in memory between two cuts of the input;
@@ -91,6 +92,8 @@ func (r *recut) next() (*rec.Entry, error) {
 			err = r.cut(v.Keep)
 		case *rec.Names:
 			err = r.in.Wrap(r.a.names.add(v.Users, v.Groups))
+		case *rec.Missing:
+			err = r.missing()
 		case *rec.Note:
 			err = r.out.Write(v)
 		case *rec.Tick:
@@ -102,6 +105,18 @@ func (r *recut) next() (*rec.Entry, error) {
 		if err != nil {
 			return nil, err
 		}
+	}
+}
+
+// missing takes note of a loss. Where a file announced another piece, its content is lost, and what
+// has gone on of it cannot be taken back. Else entries are lost, which the end record counts.
+func (r *recut) missing() error {
+	if r.file == nil || r.last {
+		return nil
+	}
+	return &tool.Hint{
+		Err:  r.in.Wrap(fmt.Errorf("entry %s: its content is lost from byte %d on", rec.Quote(r.file.entry.Path), r.length)),
+		Text: "leave the file out: pv-open --exclude",
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 const restoreUsage = `usage: pv-restore [-r REPO] [-k KEY] [OPTION…] SNAPSHOT DIR [PATTERN…]
 
     pv-get REPO ID | pv-unpack -k KEY --snapshot ID DIR
-    pv-unpack -k KEY --from "pv-get REPO --blobs -" --snapshot ID DIR PATTERN…
+    pv-unpack -k KEY --from REPO --snapshot ID DIR PATTERN…
 
 Restores SNAPSHOT into DIR, which must not exist or be empty unless --overwrite is
 given. With PATTERNs, only what one of them matches, and all that is below it, with
@@ -91,9 +91,9 @@ func (a *arguments) read(env *tool.Env, q job.Reading) (*job.Run, error) {
 const listUsage = `usage: pv-list [-r REPO] [-k KEY] [--json | -0] [--literal] [--exclude PATTERN]…
                [--revoked FILE] [--allow-revoked] [SNAPSHOT [PATTERN…]]
 
-    pv-get REPO --snapshots | pv-unpack -k KEY --snapshots -l
-    pv-get REPO ID --meta | pv-unpack -k KEY --snapshot ID --list -l
-    pv-unpack -k KEY --from "pv-get REPO --blobs -" --snapshot ID --list -l PATTERN…
+    pv-get REPO --snapshots | pv-open -k KEY --snapshots -l
+    pv-get REPO ID --meta | pv-open -k KEY --snapshot ID --meta | pv-ls -l
+    pv-open -k KEY --from REPO --snapshot ID --meta --no-parents PATTERN… | pv-ls -l
 
 Lists the snapshots, or what is in SNAPSHOT; with PATTERNs, only what one of them
 matches, and all that is below it: /home/me, notes.txt, "*.jpg", "src/**/test", as
@@ -143,16 +143,17 @@ func beginList(env *tool.Env, a *arguments) (*job.Run, error) {
 		how = "--json"
 	}
 	if len(words) == 0 {
-		if !json { // as JSON is what pv-unpack prints anyway
+		if !json { // as JSON is what pv-open prints anyway
 			q.Options = append(q.Options, "-l")
 		}
 		return a.read(env, q)
 	}
-	q.Options = append(q.Options, "--list", how)
 	if q.Snapshot, q.Words = words[0], words[1:]; q.Snapshot == "" {
 		return nil, errEmpty
 	}
-	q.Part = len(words) > 1 || len(q.Options) > 2
+	q.Part = len(words) > 1 || len(q.Options) > 0
+	q.Options = append(q.Options, "--meta", "--no-parents")
+	q.Show = []string{how}
 	return a.read(env, q)
 }
 
@@ -162,7 +163,7 @@ var listing = []string{"exclude=", "files-from=", "from0", "literal"}
 const verifyUsage = `usage: pv-verify [-r REPO] [-k KEY] [--bad-ids] [--revoked FILE] [--allow-revoked]
                  SNAPSHOT
 
-    pv-get REPO ID | pv-unpack -k KEY --snapshot ID --verify [--bad-ids]
+    pv-get REPO ID | pv-open -k KEY --snapshot ID --check [--bad-ids]
 
 Opens and checks everything in SNAPSHOT, as a restore would, and writes nothing.
 
@@ -177,7 +178,7 @@ Opens and checks everything in SNAPSHOT, as a restore would, and writes nothing.
 `
 
 func beginVerify(env *tool.Env, a *arguments) (*job.Run, error) {
-	q := job.Reading{Verb: "verify", Options: []string{"--verify"}}
+	q := job.Reading{Verb: "verify", Options: []string{"--check"}}
 	a.common()
 	a.pass(&q.Trust, trusting...)
 	a.pass(&q.Options, "bad-ids")

@@ -29,6 +29,7 @@ import (
 	"unicode/utf8"
 
 	"preserve/lib/confine"
+	"preserve/lib/jsontext"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
 	"preserve/lib/wire"
@@ -81,7 +82,7 @@ func Run(env *tool.Env) error {
 // other. A failure is the last line, as a fail record, so that the stage behind
 // knows that it was told.
 func toJSON(name string, in io.Reader, out *bufio.Writer) error {
-	p := &printer{out: out}
+	p := &printer{jsontext.NewPrinter(out), wire.NewWriter()}
 	_, err := each(&patient{in, out.Flush}, p.record)
 	if err == nil {
 		return nil
@@ -131,13 +132,16 @@ func each(in io.Reader, fn func(rec.Record) error) (*rec.Reader, error) {
 	return r, err
 }
 
+// A printer prints records.
+type printer struct {
+	text *jsontext.Printer
+	wire *wire.Writer
+}
+
 // record prints one record and frees it.
 func (p *printer) record(v rec.Record) error {
 	if err := keys(v); err != nil {
 		return err
-	}
-	if p.wire == nil {
-		p.wire = wire.NewWriter()
 	}
 	p.wire.Reset()
 	err := rec.Append(p.wire, v)
@@ -145,7 +149,7 @@ func (p *printer) record(v rec.Record) error {
 	if err != nil {
 		return err
 	}
-	return p.line(p.wire.Bytes())
+	return p.text.Line(p.wire.Bytes())
 }
 
 // release gives back the memory of a record's data.
@@ -174,20 +178,20 @@ func keys(v rec.Record) error {
 
 // fromJSON writes the stream that the lines of in are.
 func fromJSON(in io.Reader, out *rec.Writer) error {
-	lines := newLines(&patient{in, out.Flush})
+	lines := jsontext.NewLines(&patient{in, out.Flush})
 	r, err := each(lines, func(v rec.Record) error {
 		defer release(v)
 		return out.Write(v)
 	})
 	switch {
-	case errors.Is(lines.err, io.ErrUnexpectedEOF) && err != nil:
+	case errors.Is(lines.Err, io.ErrUnexpectedEOF) && err != nil:
 		return rec.ErrCut
-	case lines.err != nil && lines.err != io.EOF:
-		return lines.err // the reader has only seen its input end
+	case lines.Err != nil && lines.Err != io.EOF:
+		return lines.Err // the reader has only seen its input end
 	case errors.Is(err, rec.ErrNotOurs):
-		return fmt.Errorf("line %d: %w", lines.n, err)
+		return fmt.Errorf("line %d: %w", lines.N, err)
 	case err != nil && strings.HasPrefix(err.Error(), r.Pos()+": "):
-		return fmt.Errorf("line %d: %w", lines.n, errors.Unwrap(err))
+		return fmt.Errorf("line %d: %w", lines.N, errors.Unwrap(err))
 	}
 	return err
 }

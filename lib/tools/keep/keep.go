@@ -18,7 +18,7 @@ import (
 
 const usage = `usage: pv-keep RULE... [--group-by LIST] <snapshots >ids
 
-  pv-get REPO --snapshots | pv-unpack -k KEY --snapshots | pv-keep RULE... >ids
+  pv-get REPO --snapshots | pv-open -k KEY --snapshots | pv-keep RULE... >ids
 
 Reads a list of snapshots as JSON lines and prints the ids of those that no rule
 keeps. Times are those at which the repository received a snapshot.

@@ -55,7 +55,7 @@ func parseGrouping(s string) (g grouping, err error) {
 	return g, nil
 }
 
-// A line is one snapshot of the list that pv-unpack --snapshots prints.
+// A line is one snapshot of the list that pv-open --snapshots prints.
 type line struct {
 	ID          string            `json:"id"`
 	Received    *time.Time        `json:"received"`
@@ -127,7 +127,7 @@ func readLine(r *bufio.Reader) ([]byte, error) {
 func (l *list) take(text []byte, g grouping, tags bool, seen *id.Set) error {
 	var v line
 	if err := json.Unmarshal(text, &v); err != nil {
-		return fmt.Errorf("not a snapshot as pv-unpack --snapshots prints it: %w", err)
+		return fmt.Errorf("not a snapshot as pv-open --snapshots prints it: %w", err)
 	}
 	i, err := id.Parse(v.ID)
 	switch {

@@ -36,9 +36,9 @@ from it no backup can be read. derive makes keys for daily work:
 
 show tells kind, key id, name and what a key can do, one "field: value" a line.
 
-revoke prints a line for a file of revoked writers: what they made, pv-unpack then
+revoke prints a line for a file of revoked writers: what they made, pv-open and pv-unpack then
 refuses. It takes a write key's file, or the writer's public key in 64 hex digits,
-which pv-key show and pv-unpack --snapshots print.
+which pv-key show and pv-open --snapshots print.
 
 wrap encrypts a key under a passphrase of eight words, which it makes and shows on
 the terminal; unwrap gives the key back. paper writes a page to print, with the
@@ -284,7 +284,7 @@ func revoke(env *tool.Env, which string) error {
 	} else {
 		k, err := load(env, which)
 		if err != nil {
-			return &tool.Hint{Err: err, Text: "without the file, give the writer's public key: pv-unpack --snapshots prints it of every snapshot"}
+			return &tool.Hint{Err: err, Text: "without the file, give the writer's public key: pv-open --snapshots prints it of every snapshot"}
 		}
 		if line, err = k.Revocation(time.Now()); err != nil {
 			return fmt.Errorf("key file %q: %w", which, err)

@@ -126,7 +126,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	if h.Order == rec.Down {
-		return fmt.Errorf("a stream in order %q is for pv-unpack: pv-put takes the orders %q and %q", h.Order, rec.Up, rec.Loose)
+		return fmt.Errorf("a stream in order %q is for pv-open: pv-put takes the orders %q and %q", h.Order, rec.Up, rec.Loose)
 	}
 	if h.Order != rec.Up && o.noLoose {
 		return &tool.Hint{Err: fmt.Errorf("a stream in order %q: not allowed here", h.Order), Text: "the server's administrator allows it with pv-serve --allow put,heal"}

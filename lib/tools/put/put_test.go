@@ -134,7 +134,7 @@ func TestRefusedStreams(t *testing.T) {
 		in   []byte
 		text string
 	}{
-		"down":              {head(rec.Down), `order "down" is for pv-unpack`},
+		"down":              {head(rec.Down), `order "down" is for pv-open`},
 		"nothing":           {head(rec.Up), "no snapshot"},
 		"empty":             {nil, "input is empty"},
 		"banner":            {[]byte("Welcome to host\n"), "Welcome to host"},

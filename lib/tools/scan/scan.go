@@ -22,7 +22,6 @@ const usage = `usage: pv-scan [-C DIR] [--xattrs] [-x] [--dereference] [--exclud
        pv-scan … --files-from LIST >tree
        pv-scan … --why NAME PATH…
        pv-scan --stdin NAME [-- COMMAND…] >content
-       pv-scan --from-tar <tar >content
 
 	pv-scan PATH… | pv-chunk -k KEY | pv-seal -k KEY | pv-put REPO
 	^^^^^^^
@@ -71,8 +70,6 @@ With contents, for pv-chunk to cut:
   --stdin NAME  stdin is the file NAME. With a COMMAND, what that writes is,
                 and if it fails nothing is stored:
                 pv-scan --stdin db.sql -- pg_dump -Fc db | pv-chunk -k KEY | …
-  --from-tar    stdin is a tar archive:
-                docker export NAME | pv-scan --from-tar | pv-chunk -k KEY | …
 `
 
 // Run is the command.
@@ -89,8 +86,7 @@ func Run(env *tool.Env) (err error) {
 	xattrs := fs.Bool("xattrs", false, "")
 	selection, listed := selectFlags(fs), listFlags(fs)
 	fs.Func("why", "", func(path string) error { why = append(why, path); return nil })
-	var contents contentModes
-	contents.flags(fs)
+	name := nameFlag(fs)
 	var o tree.Options
 	fs.BoolVar(&o.OneFileSystem, "x", false, "")
 	fs.BoolVar(&o.OneFileSystem, "one-file-system", false, "")
@@ -101,11 +97,11 @@ func Run(env *tool.Env) (err error) {
 	if err != nil {
 		return err
 	}
-	if contents.on() {
-		if err := contents.alone(fs); err != nil {
+	if *name != "" {
+		if err := alone(fs); err != nil {
 			return err
 		}
-		return contents.run(env, sources)
+		return stdin(env, *name, sources)
 	}
 	if len(sources) == 0 && len(listed.files) == 0 && len(why) == 0 {
 		return tool.Usagef("no path given")

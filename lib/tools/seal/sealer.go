@@ -144,6 +144,8 @@ func (s *sealer) read(m *par.Map[*item, *item]) error {
 			err = s.in.Wrap(s.entry(v))
 		case *rec.Cut:
 			err = s.cut(m, v)
+		case *rec.Missing:
+			err = s.in.Wrap(fmt.Errorf("blob %s: something of the content is lost: only pv-chunk reads such a stream", v.ID.Short()))
 		case *rec.Names:
 			s.names.Users = append(s.names.Users, v.Users...)
 			s.names.Groups = append(s.names.Groups, v.Groups...)

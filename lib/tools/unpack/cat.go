@@ -6,18 +6,15 @@ import (
 	"io"
 	"strings"
 
+	"preserve/lib/content"
+	"preserve/lib/reading"
 	"preserve/lib/rec"
 	"preserve/lib/spool"
 	"preserve/lib/tool"
-	"preserve/lib/walk"
 )
 
-// wholeFiles is how much data a file has at most that --tar, --cat and --stream
-// begin only when all of it is there: what is written cannot be taken back.
-const wholeFiles = 32 << 20
-
 // cutShort ends an output in the middle of a file.
-func cutShort(e *rec.Entry, l walk.Loss) error {
+func cutShort(e *rec.Entry, l content.Loss) error {
 	return &tool.Hint{
 		Err:  fmt.Errorf("%s: %s %s, and the beginning of the file is written already", rec.Quote(e.Path), l.ID.Short(), l),
 		Text: "leave the file out with --exclude",
@@ -25,26 +22,24 @@ func cutShort(e *rec.Entry, l walk.Loss) error {
 }
 
 // cat writes the contents of files to stdout, in path order.
-func cat(env *tool.Env, o options, src source, b base) error {
-	if len(o.choice.patterns) == 0 {
-		return tool.Usagef("--cat needs a PATTERN: the path of a file")
-	}
-	c := &catter{base: b, out: bufio.NewWriterSize(env.Stdout, 64<<10), kept: spool.New(8 << 20), contents: map[string][]stretch{}}
+func cat(o options, src reading.Source, b reading.Base) error {
+	env := b.Env
+	c := &catter{Base: b, out: bufio.NewWriterSize(env.Stdout, 64<<10), kept: spool.New(8 << 20), contents: map[string][]stretch{}}
 	defer c.kept.Close()
-	err := walk.InOrder(c, wholeFiles, func(sink walk.Sink) error {
-		return src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser()}, sink)
+	err := content.InOrder(c, reading.Whole, func(sink content.Sink) error {
+		return src.Walk(false, b.Choose.Active(), sink)
 	})
 	if ferr := c.out.Flush(); err == nil {
 		err = ferr
 	}
 	if err == nil && !c.written && !env.Warned() {
-		err = fmt.Errorf("no file in the snapshot matches %s", rec.Quote(strings.Join(o.choice.patterns, " ")))
+		err = fmt.Errorf("no file in the snapshot matches %s", rec.Quote(strings.Join(o.choice.Patterns, " ")))
 	}
 	return err
 }
 
 type catter struct {
-	base
+	reading.Base
 	out     *bufio.Writer
 	written bool
 
@@ -64,7 +59,7 @@ func (c *catter) Entry(e *rec.Entry) error {
 	switch e.Type {
 	case rec.File:
 		if e.Err != "" {
-			c.env.Warn("%s: was stored without content (%s): it is left out", rec.Quote(e.Path), e.Err)
+			c.Env.Warn("%s: was stored without content (%s): it is left out", rec.Quote(e.Path), e.Err)
 			return nil
 		}
 		if c.keep = ""; e.Links > 1 {
@@ -78,7 +73,7 @@ func (c *catter) Entry(e *rec.Entry) error {
 	case rec.Symlink:
 		return &tool.Hint{Err: fmt.Errorf("%s is a symbolic link to %s: it has no content", rec.Quote(e.Path), rec.Quote(e.Target)), Text: "choose what it leads to"}
 	case rec.Dir:
-		return &tool.Hint{Err: fmt.Errorf("%s is a directory: it has no content", rec.Quote(e.Path)), Text: "choose files: --list prints their paths"}
+		return &tool.Hint{Err: fmt.Errorf("%s is a directory: it has no content", rec.Quote(e.Path)), Text: "choose files: pv-ls prints their paths"}
 	}
 	return fmt.Errorf("%s is a %s: it has no content", rec.Quote(e.Path), e.Type)
 }
@@ -87,7 +82,7 @@ func (c *catter) Entry(e *rec.Entry) error {
 func (c *catter) again(e *rec.Entry) error {
 	content, ok := c.contents[e.Leader]
 	if !ok {
-		c.env.Warn("%s: left out: it is a hard link to %s, whose content was not written", rec.Quote(e.Path), rec.Quote(e.Leader))
+		c.Env.Warn("%s: left out: it is a hard link to %s, whose content was not written", rec.Quote(e.Path), rec.Quote(e.Leader))
 		return nil
 	}
 	c.written = true
@@ -144,16 +139,16 @@ func (c *catter) zeros(n int64) error {
 
 func (c *catter) Done(e *rec.Entry) error {
 	if e.Err == "" {
-		c.flawed(e)
+		c.Flawed(e)
 	}
 	return nil
 }
 
-func (c *catter) Lost(e *rec.Entry, l walk.Loss, begun bool) error {
+func (c *catter) Lost(e *rec.Entry, l content.Loss, begun bool) error {
 	if begun {
 		return cutShort(e, l)
 	}
-	c.env.Warn("%s: left out: data blob %s %s", rec.Quote(e.Path), l.ID.Short(), l)
+	c.Env.Warn("%s: left out: data blob %s %s", rec.Quote(e.Path), l.ID.Short(), l)
 	return nil
 }
 

@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"syscall"
 
+	"preserve/lib/content"
+	"preserve/lib/reading"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
 	"preserve/lib/tree"
-	"preserve/lib/walk"
 )
 
 // placing is what the user said of what is in DIR already.
@@ -32,23 +33,18 @@ func (p *placing) flags(fs *flag.FlagSet) {
 	fs.BoolVar(&p.dry, "dry-run", false, "")
 }
 
-// check refuses what does not go with the mode or with each other.
-func (p *placing) check(m *mode, c *choice) error {
-	if *p == (placing{}) {
-		return nil
-	}
+// check refuses what does not go with each other.
+func (p *placing) check(c *reading.Choice) error {
 	how := tree.ParseOverwrite(p.overwrite)
 	replaces := how == tree.Changed || how == tree.Always
 	switch {
-	case !m.places:
-		return tool.Usagef("--overwrite, --in-place, --delete, --keep-directory-symlink and --dry-run go with DIR, not with --%s", m.flag)
 	case p.overwrite != "" && how == tree.Nothing:
 		return tool.Usagef("--overwrite takes never, changed or always, not %q", p.overwrite)
 	case p.inPlace && !replaces:
 		return tool.Usagef("--in-place goes with --overwrite changed or --overwrite always")
 	case p.del && !replaces:
 		return tool.Usagef("--delete goes with --overwrite changed or --overwrite always")
-	case p.del && c.strip > 0:
+	case p.del && c.Strip > 0:
 		return tool.Usagef("--delete does not go with --strip-components: what it leaves out would be deleted")
 	case p.excluded && !p.del:
 		return tool.Usagef("--delete-excluded goes with --delete")
@@ -73,13 +69,13 @@ func (r *restorer) into() tree.Into {
 	into := tree.Into{
 		Overwrite: tree.ParseOverwrite(r.place.overwrite), InPlace: r.place.inPlace, Delete: r.place.del,
 		DeleteExcluded: r.place.excluded, KeepDirSymlink: r.place.follow,
-		Sections: r.sections, Part: r.choose.picks() || r.sections,
+		Sections: r.sections, Part: r.Choose.Picks() || r.sections,
 	}
 	into.Copied = func(path string, why error) { r.copies.Add(rec.Quote(path), "restored as a copy: "+noLink(why)) }
 	if r.place.del {
-		into.Spared = func(path string) { r.env.Log.Debug("not deleted: " + rec.Quote(path)) }
-		if r.choose.exclude.Len() > 0 {
-			into.Keep = r.choose.keeps
+		into.Spared = func(path string) { r.Env.Log.Debug("not deleted: " + rec.Quote(path)) }
+		if r.Choose.Excludes() {
+			into.Keep = r.Choose.Keeps
 		}
 	}
 	if r.place.dry {
@@ -104,12 +100,12 @@ func (r *restorer) spare() {
 	if r.place.del && r.target != nil && !r.spared {
 		r.spared = true
 		r.target.Spare()
-		r.env.Warn("nothing more is deleted: a part of the snapshot is missing")
+		r.Env.Warn("nothing more is deleted: a part of the snapshot is missing")
 	}
 }
 
 // unused takes the uses out of a page that belong to nothing that is made.
-func (fs files) unused(uses [][]walk.Use) {
+func (fs files) unused(uses [][]content.Use) {
 	for i, us := range uses {
 		kept := us[:0]
 		for _, u := range us {
@@ -143,17 +139,17 @@ func (r *restorer) summary() {
 	text := fmt.Sprintf("%d created, %d updated, %d replaced, %d deleted, %d changed in metadata only",
 		c.Done[tree.Create], c.Done[tree.Update], c.Done[tree.Replace], c.Done[tree.Delete], c.Done[tree.Metadata])
 	if r.place.dry {
-		r.env.Notice("dry run, nothing was written: %s", text)
+		r.Env.Notice("dry run, nothing was written: %s", text)
 	} else if r.place.overwrite != "" {
-		r.env.Log.Debug(text)
+		r.Env.Log.Debug(text)
 	}
 	if r.place.del && !r.place.dry {
-		r.env.Notice("%d deleted", c.Done[tree.Delete])
+		r.Env.Notice("%d deleted", c.Done[tree.Delete])
 	}
 	if c.Spared > 0 {
-		r.env.Notice("%d not deleted though not in the snapshot: the backup left names out there or could not read them, or --exclude spares them; -v names them", c.Spared)
+		r.Env.Notice("%d not deleted though not in the snapshot: the backup left names out there or could not read them, or --exclude spares them; -v names them", c.Spared)
 	}
 	if c.Conflicts > 0 && r.place.overwrite == "never" {
-		r.env.Notice("%d paths exist already and stay as they are (--overwrite never)", c.Conflicts)
+		r.Env.Notice("%d paths exist already and stay as they are (--overwrite never)", c.Conflicts)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"preserve/lib/page"
 	"preserve/lib/rec"
+	"preserve/lib/sealtest"
 	"preserve/lib/snap"
 	"preserve/lib/wire"
 )
@@ -30,7 +31,7 @@ func put(t *testing.T, path, content string) {
 	}
 }
 
-func content(t *testing.T, path string) string {
+func contentOf(t *testing.T, path string) string {
 	t.Helper()
 	b, err := os.ReadFile(path)
 	if err != nil {
@@ -48,18 +49,18 @@ func old(p string, ext ...rec.Extent) *rec.Entry {
 // A blob that is missing costs nothing if the file that it belongs to is there
 // already; of one that is to be replaced the old content stays.
 func TestMissingDataOfWhatIsThere(t *testing.T) {
-	s := newStream(t, rec.Down)
-	d1, d2 := s.blob(0, []byte("same")), s.blob(0, []byte("other"))
-	p := s.page([]*rec.Entry{dir(""), old("kept", x(0, 0, 4)), old("lost", x(1, 0, 5))}, d1, d2)
-	s.put(s.snapshot(p, snap.Snapshot{Entries: 3, Bytes: 9}), p, &rec.Missing{ID: d1.ID}, &rec.Missing{ID: d2.ID})
+	s := sealtest.New(t, rec.Down)
+	d1, d2 := s.Blob(0, []byte("same")), s.Blob(0, []byte("other"))
+	p := s.Page([]*rec.Entry{dir(""), old("kept", x(0, 0, 4)), old("lost", x(1, 0, 5))}, d1, d2)
+	s.Put(s.Snapshot(p, snap.Snapshot{Entries: 3, Bytes: 9}), p, &rec.Missing{ID: d1.ID}, &rec.Missing{ID: d2.ID})
 	to := t.TempDir()
 	put(t, filepath.Join(to, "kept"), "same")
 	put(t, filepath.Join(to, "lost"), "precious")
-	_, stderr, status := s.run("-q", "-k", keyFile("read"), "--overwrite", "changed", "--delete", to)
+	_, stderr, status := run(s.Bytes(), "-q", "-k", sealtest.KeyFile("read"), "--overwrite", "changed", "--delete", to)
 	if status != 3 || strings.Count(stderr, "\n") != 1 || !strings.Contains(stderr, "not restored: lost\n") {
 		t.Errorf("status %d\n%s", status, stderr)
 	}
-	if a, b := content(t, filepath.Join(to, "kept")), content(t, filepath.Join(to, "lost")); a != "same" || b != "precious" {
+	if a, b := contentOf(t, filepath.Join(to, "kept")), contentOf(t, filepath.Join(to, "lost")); a != "same" || b != "precious" {
 		t.Errorf("%q, %q", a, b)
 	}
 }
@@ -68,25 +69,25 @@ func TestMissingDataOfWhatIsThere(t *testing.T) {
 // then on. Nor in a directory that could not be read when it was backed up.
 func TestNothingIsDeletedAfterALoss(t *testing.T) {
 	for _, lose := range []bool{false, true} {
-		s := newStream(t, rec.Down)
-		d := s.blob(0, []byte("x"))
+		s := sealtest.New(t, rec.Down)
+		d := s.Blob(0, []byte("x"))
 		unread := dir("u")
 		unread.Err = "permission denied"
-		p1, p2, p3 := s.page([]*rec.Entry{dir(""), dir("a"), file("a/1", x(0, 0, 1))}, d), s.page([]*rec.Entry{dir("b"), file("b/1", x(0, 0, 1))}, d), s.page([]*rec.Entry{file("b/2", x(0, 0, 1)), dir("c"), unread}, d)
+		p1, p2, p3 := s.Page([]*rec.Entry{dir(""), dir("a"), file("a/1", x(0, 0, 1))}, d), s.Page([]*rec.Entry{dir("b"), file("b/1", x(0, 0, 1))}, d), s.Page([]*rec.Entry{file("b/2", x(0, 0, 1)), dir("c"), unread}, d)
 		w := wire.NewWriter()
 		page.EncodeIndex(w, []page.Key{{Path: ""}, {Path: "b"}, {Path: "b/2"}})
-		root := s.blob(2, w.Bytes(), p1, p2, p3)
-		s.put(s.snapshot(root, snap.Snapshot{Entries: 8, Bytes: 3}), root, p1, d)
+		root := s.Blob(2, w.Bytes(), p1, p2, p3)
+		s.Put(s.Snapshot(root, snap.Snapshot{Entries: 8, Bytes: 3}), root, p1, d)
 		if lose {
-			s.put(&rec.Missing{ID: p2.ID}, p3, d)
+			s.Put(&rec.Missing{ID: p2.ID}, p3, d)
 		} else {
-			s.put(p2, d, p3, d)
+			s.Put(p2, d, p3, d)
 		}
 		to := t.TempDir()
 		for _, n := range []string{"a/1", "a/extra", "b/1", "b/extra", "c/extra", "u/extra", "extra"} {
 			put(t, filepath.Join(to, n), "old")
 		}
-		_, stderr, status := s.run("-k", keyFile("read"), "--overwrite", "changed", "--delete", to)
+		_, stderr, status := run(s.Bytes(), "-k", sealtest.KeyFile("read"), "--overwrite", "changed", "--delete", to)
 		want := " /a /a/1 /b /b/1 /b/2 /c /u /u/extra"
 		if lose {
 			want = " /a /a/1 /a/extra /b /b/1 /b/2 /b/extra /c /c/extra /extra /u /u/extra"
@@ -113,33 +114,33 @@ func TestPiecesOverwrite(t *testing.T) {
 		{"kept", []string{"--overwrite", "changed"}, strings.Repeat("same", mib), false, true},
 		{"grown", []string{"--overwrite", "changed"}, strings.Repeat("same", mib), true, true},
 	} {
-		s := newStream(t, rec.Down)
-		d := s.blob(0, noise)
+		s := sealtest.New(t, rec.Down)
+		d := s.Blob(0, noise)
 		a := &rec.Entry{Path: "h", Type: rec.File, Mode: 0o600, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()), MTime: past, Size: 4 * mib, More: true, Extents: []rec.Extent{{Hole: true, Len: mib}}}
 		b := &rec.Entry{Path: "h", Type: rec.File, Size: 4 * mib, Off: mib, More: true, Extents: []rec.Extent{x(0, 0, mib)}}
 		e := &rec.Entry{Path: "h", Type: rec.File, Size: 4 * mib, Off: 2 * mib, Extents: []rec.Extent{{Hole: true, Len: mib}, x(0, 0, mib)}}
 		if c.grown {
 			e.Size, e.Extents = 3*mib, e.Extents[:1]
 		}
-		p1, p2, p3 := s.page([]*rec.Entry{a}), s.page([]*rec.Entry{b}, d), s.page([]*rec.Entry{e})
+		p1, p2, p3 := s.Page([]*rec.Entry{a}), s.Page([]*rec.Entry{b}, d), s.Page([]*rec.Entry{e})
 		if !c.grown {
-			p3 = s.page([]*rec.Entry{e}, d)
+			p3 = s.Page([]*rec.Entry{e}, d)
 		}
 		w := wire.NewWriter()
 		page.EncodeIndex(w, []page.Key{{Path: "h"}, {Path: "h", Off: mib}, {Path: "h", Off: 2 * mib}})
-		root := s.blob(2, w.Bytes(), p1, p2, p3)
-		s.put(s.snapshot(root, snap.Snapshot{Entries: 1, Bytes: e.Size}), root, p1, p2, d, p3)
+		root := s.Blob(2, w.Bytes(), p1, p2, p3)
+		s.Put(s.Snapshot(root, snap.Snapshot{Entries: 1, Bytes: e.Size}), root, p1, p2, d, p3)
 		if !c.grown {
-			s.put(d)
+			s.Put(d)
 		}
 		to := t.TempDir()
 		put(t, filepath.Join(to, "h"), c.before)
-		_, stderr, status := s.run(append([]string{"-q", "-k", keyFile("read")}, append(c.args, to)...)...)
+		_, stderr, status := run(s.Bytes(), append([]string{"-q", "-k", sealtest.KeyFile("read")}, append(c.args, to)...)...)
 		want := strings.Repeat("\x00", mib) + string(noise) + strings.Repeat("\x00", mib) + string(noise)
 		if c.same {
 			want = c.before
 		}
-		if got := content(t, filepath.Join(to, "h")); got != want || (status == 3) != c.grown || (stderr != "") != c.grown {
+		if got := contentOf(t, filepath.Join(to, "h")); got != want || (status == 3) != c.grown || (stderr != "") != c.grown {
 			t.Errorf("%s: status %d, %d bytes\n%s", c.name, status, len(got), stderr)
 		}
 	}
@@ -148,24 +149,24 @@ func TestPiecesOverwrite(t *testing.T) {
 // Names that are taken off the front of paths may leave the same path twice.
 func TestStripMeets(t *testing.T) {
 	for _, args := range [][]string{nil, {"--overwrite", "always"}} {
-		s := newStream(t, rec.Down)
-		d := s.blob(0, []byte("onetwo"))
-		p := s.page([]*rec.Entry{dir("a"), dir("a/d"), file("a/d/x", x(0, 0, 3)), file("a/z", x(0, 0, 3)), dir("b"), dir("b/d"), file("b/d/w", x(0, 3, 3)), file("b/d/x", x(0, 3, 3)), file("b/y", x(0, 3, 3))}, d)
-		s.put(s.snapshot(p, snap.Snapshot{Entries: 9, Bytes: 15}), p, d)
+		s := sealtest.New(t, rec.Down)
+		d := s.Blob(0, []byte("onetwo"))
+		p := s.Page([]*rec.Entry{dir("a"), dir("a/d"), file("a/d/x", x(0, 0, 3)), file("a/z", x(0, 0, 3)), dir("b"), dir("b/d"), file("b/d/w", x(0, 3, 3)), file("b/d/x", x(0, 3, 3)), file("b/y", x(0, 3, 3))}, d)
+		s.Put(s.Snapshot(p, snap.Snapshot{Entries: 9, Bytes: 15}), p, d)
 		to := filepath.Join(t.TempDir(), "to")
-		_, stderr, status := s.run(append(args, "-q", "-k", keyFile("read"), "--strip-components", "1", to)...)
+		_, stderr, status := run(s.Bytes(), append(args, "-q", "-k", sealtest.KeyFile("read"), "--strip-components", "1", to)...)
 		if got := listed(t, to); status != 3 || got != " /d /d/w /d/x /y /z" || !strings.Contains(stderr, ": d/x: create file: given twice") {
 			t.Errorf("status %d, %s\n%s", status, got, stderr)
 		}
-		if got := content(t, filepath.Join(to, "d/x")); got != "one" {
+		if got := contentOf(t, filepath.Join(to, "d/x")); got != "one" {
 			t.Errorf("%q", got)
 		}
 	}
 }
 
 func TestPlacingUsage(t *testing.T) {
-	for _, args := range []string{"--overwrite sometimes x", "--overwrite always --delete-excluded x", "--keep-directory-symlink x", "--overwrite always --delete --strip-components 1 x", "--in-place x", "--overwrite never --in-place x", "--delete x", "--dry-run --list", "--overwrite changed --verify"} {
-		if _, stderr, status := run(nil, append([]string{"-k", keyFile("read")}, strings.Fields(args)...)...); status != 2 {
+	for _, args := range []string{"--overwrite sometimes x", "--overwrite always --delete-excluded x", "--keep-directory-symlink x", "--overwrite always --delete --strip-components 1 x", "--in-place x", "--overwrite never --in-place x", "--delete x", "--dry-run --cat x", "--overwrite changed --cat x"} {
+		if _, stderr, status := run(nil, append([]string{"-k", sealtest.KeyFile("read")}, strings.Fields(args)...)...); status != 2 {
 			t.Errorf("%s: status %d %s", args, status, stderr)
 		}
 	}

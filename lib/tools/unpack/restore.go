@@ -9,22 +9,24 @@ import (
 	"sync/atomic"
 
 	"preserve/lib/confine"
+	"preserve/lib/content"
 	"preserve/lib/id"
 	"preserve/lib/page"
+	"preserve/lib/reading"
 	"preserve/lib/rec"
 	"preserve/lib/snap"
 	"preserve/lib/tool"
 	"preserve/lib/tree"
-	"preserve/lib/walk"
 )
 
 // restore writes the snapshot below a directory.
-func restore(env *tool.Env, o options, src source, b base) error {
+func restore(o options, src reading.Source, b reading.Base) error {
+	env := b.Env
 	// The directory is made when the snapshot has come and is believed, and
 	// not for a stream that is none.
-	r := &restorer{base: b, dir: o.dir, alone: o.from.command == "" && !o.place.follow, place: o.place, sections: o.choice.strip > 0, plan: planner{bufio.NewWriter(env.Stdout)},
+	r := &restorer{Base: b, dir: o.dir, alone: o.seal.From == "" && !o.place.follow, place: o.place, sections: o.choice.Strip > 0, plan: planner{bufio.NewWriter(env.Stdout)},
 		lacks: env.NewTally("entries"), copies: env.NewNotices("hard links"), flags: env.NewNotices("entries")}
-	err := src.walk(walk.Options{Want: o.want, Partial: o.partial, Choose: b.choose.chooser(), MetaOnly: o.place.dry}, r)
+	err := src.Walk(o.place.dry, b.Choose.Active(), r)
 	if r.target == nil {
 		return err
 	}
@@ -43,12 +45,12 @@ func restore(env *tool.Env, o options, src source, b base) error {
 	}
 	left := r.target.Left()
 	if left.Owners > 0 {
-		b.choose.powerless = true
+		b.Choose.Powerless = true
 		env.Notice("%d entries do not belong to their recorded owners (that takes root); %d of them lost setuid or setgid, %d their capabilities", left.Owners, left.SetID, left.Capabilities)
 	}
 	r.summary()
-	if !b.choose.picks() {
-		env.Log.Debug(fmt.Sprintf("%d entries, %d bytes", r.snap.Entries, r.snap.Bytes))
+	if !b.Choose.Picks() {
+		env.Log.Debug(fmt.Sprintf("%d entries, %d bytes", r.Snap.Entries, r.Snap.Bytes))
 	}
 	return nil
 }
@@ -57,7 +59,7 @@ func restore(env *tool.Env, o options, src source, b base) error {
 // directories, links and the like at once; a file is made when the first of its
 // data comes and finished with the last, by whichever goroutine brings it.
 type restorer struct {
-	base
+	reading.Base
 	dir    string
 	alone  bool // it runs no other program, and writes nowhere else
 	place  placing
@@ -94,7 +96,7 @@ type output struct {
 type files []*output
 
 func (r *restorer) Snapshot(i id.ID, s *snap.Snapshot) error {
-	if err := r.base.Snapshot(i, s); err != nil {
+	if err := r.Base.Snapshot(i, s); err != nil {
 		return err
 	}
 	t, err := tree.OpenTarget(r.dir, r.into())
@@ -108,13 +110,13 @@ func (r *restorer) Snapshot(i id.ID, s *snap.Snapshot) error {
 	t.Warn = r.warn
 	r.target = t
 	if r.alone {
-		r.env.Confine(confine.Limits{ReadAll: true, Write: []string{r.dir, os.TempDir()}})
+		r.Env.Confine(confine.Limits{ReadAll: true, Write: []string{r.dir, os.TempDir()}})
 	}
-	r.env.OnExit(t.Cleanup)
+	r.Env.OnExit(t.Cleanup)
 	return nil
 }
 
-func (r *restorer) Page(p *walk.Page) error {
+func (r *restorer) Page(p *content.Page) error {
 	uses := make([]int64, len(p.Entries))
 	for _, us := range p.Uses {
 		for _, u := range us {
@@ -151,23 +153,23 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 	}
 	node, err := r.target.Begin(e)
 	if err == nil && node == nil {
-		r.flawed(e)
+		r.Flawed(e)
 		if e.More && r.place.overwrite == "changed" && !r.place.dry {
 			r.kept = e
 		}
 		if e.Err != "" && e.Type == rec.Dir && r.place.del {
-			r.env.Notice("%s: nothing in it is deleted, since nobody knows what belongs there", rec.Quote(e.Path))
+			r.Env.Notice("%s: nothing in it is deleted, since nobody knows what belongs there", rec.Quote(e.Path))
 		}
 	}
 	if err != nil || node == nil {
 		return nil, r.lenient(e, err)
 	}
 	if e.Err != "" && e.Type == rec.File {
-		r.env.Warn("%s: was stored without content (%s) and is not restored", rec.Quote(e.Path), e.Err)
+		r.Env.Warn("%s: was stored without content (%s) and is not restored", rec.Quote(e.Path), e.Err)
 		node.Skip()
 		return nil, nil
 	}
-	r.flawed(e)
+	r.Flawed(e)
 	if e.Type != rec.File {
 		return nil, r.lenient(e, node.Make())
 	}
@@ -190,7 +192,7 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 func (r *restorer) piece(e *rec.Entry, uses int64) (*output, error) {
 	f := r.huge
 	if k := r.kept; k != nil && !e.More && k.Path == e.Path && e.Size != k.Size {
-		r.env.Warn("%s: grew or shrank while it was backed up, so that size and time do not tell whether it is the same; it was kept: --overwrite always replaces it", rec.Quote(e.Path))
+		r.Env.Warn("%s: grew or shrank while it was backed up, so that size and time do not tell whether it is the same; it was kept: --overwrite always replaces it", rec.Quote(e.Path))
 	}
 	if f == nil {
 		return nil, nil // its beginning could not be made, and that was said; or it is kept
@@ -202,7 +204,7 @@ func (r *restorer) piece(e *rec.Entry, uses int64) (*output, error) {
 	if e.More {
 		return f, nil
 	}
-	r.flawed(e)
+	r.Flawed(e)
 	r.huge = nil
 	f.mu.Lock()
 	f.final = e
@@ -242,7 +244,7 @@ func (r *restorer) warn(w *tree.Warning) {
 		r.lacks.Add(rec.Quote(w.Path), w.Error())
 		return
 	}
-	r.env.Warn("%s: %s", rec.Quote(w.Path), w)
+	r.Env.Warn("%s: %s", rec.Quote(w.Path), w)
 }
 
 // lenient turns what concerns one entry only into a message.
@@ -253,11 +255,11 @@ func (r *restorer) lenient(e *rec.Entry, err error) error {
 		r.warn(w)
 		return nil
 	case errors.Is(err, tree.ErrLeader):
-		r.env.Warn("%s: link to %s: %s", rec.Quote(e.Path), rec.Quote(e.Leader), tree.ErrLeader)
+		r.Env.Warn("%s: link to %s: %s", rec.Quote(e.Path), rec.Quote(e.Leader), tree.ErrLeader)
 		return nil
 	case errors.Is(err, tree.ErrParent):
 		// The walk has seen to it that the parent came: it could not be made.
-		r.env.Warn("%s: %s", rec.Quote(e.Path), tree.ErrParent)
+		r.Env.Warn("%s: %s", rec.Quote(e.Path), tree.ErrParent)
 		return nil
 	case err == nil:
 		return nil
@@ -266,7 +268,7 @@ func (r *restorer) lenient(e *rec.Entry, err error) error {
 }
 
 // Data writes a blob where it belongs.
-func (r *restorer) Data(p *walk.Page, ref int, plain []byte) error {
+func (r *restorer) Data(p *content.Page, ref int, plain []byte) error {
 	fs := p.State.(files)
 	for _, u := range p.Uses[ref] {
 		f := fs[u.Entry]
@@ -333,11 +335,11 @@ func (r *restorer) fail(f *output) {
 
 // Missing leaves out the files that a blob belongs to: a file with a hole in it
 // must not look like a good one.
-func (r *restorer) Missing(p *walk.Page, ref int, l walk.Loss) error {
+func (r *restorer) Missing(p *content.Page, ref int, l content.Loss) error {
 	if len(p.Uses[ref]) == 0 {
 		return nil
 	}
-	r.env.Warn("data blob %s %s; not restored: %s", l.ID.Short(), l, lostFiles(p, ref))
+	r.Env.Warn("data blob %s %s; not restored: %s", l.ID.Short(), l, reading.LostFiles(p, ref))
 	fs := p.State.(files)
 	for _, u := range p.Uses[ref] {
 		if f := fs[u.Entry]; f != nil {
@@ -350,9 +352,9 @@ func (r *restorer) Missing(p *walk.Page, ref int, l walk.Loss) error {
 	return nil
 }
 
-func (r *restorer) Gap(first page.Key, next *page.Key, l walk.Loss) error {
+func (r *restorer) Gap(first page.Key, next *page.Key, l content.Loss) error {
 	if f := r.huge; f != nil {
-		r.env.Warn("%s: a part of it is lost; it is not restored", rec.Quote(f.first.Path))
+		r.Env.Warn("%s: a part of it is lost; it is not restored", rec.Quote(f.first.Path))
 		r.huge = nil
 		r.fail(f)
 		if err := r.done(f); err != nil {
@@ -360,10 +362,10 @@ func (r *restorer) Gap(first page.Key, next *page.Key, l walk.Loss) error {
 		}
 	}
 	r.spare()
-	return r.base.Gap(first, next, l)
+	return r.Base.Gap(first, next, l)
 }
 
 func (r *restorer) Orphan(e *rec.Entry) error {
 	r.spare()
-	return r.base.Orphan(e)
+	return r.Base.Orphan(e)
 }
