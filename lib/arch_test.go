@@ -44,6 +44,7 @@ var allowed = []struct {
 	{0, "spool", []string{sys}},
 	{0, "acl", nil},
 	{0, "visible", nil},
+	{0, "vectors", nil}, // tests only
 	{1, "keep", []string{"id"}},
 	{1, "pattern", []string{globs, "visible"}},
 	{1, "tool", []string{"confine", "visible", sys}},

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"flag"
 	"math/big"
 	"slices"
 	"strconv"
@@ -11,7 +12,10 @@ import (
 
 	"preserve/lib/id"
 	"preserve/lib/key"
+	"preserve/lib/vectors"
 )
+
+var record = flag.Bool("record", false, "write the vectors anew: only for a new version of the format")
 
 // pattern returns a secret that is easy to recognise in a vector.
 func pattern(first byte) key.Secret {
@@ -25,14 +29,14 @@ func pattern(first byte) key.Secret {
 
 // recordVectors writes sessions.txt, blobs.txt and snapshots.txt anew.
 func recordVectors(t *testing.T) {
-	var sessions, blobs, snapshots vectorWriter
+	var sessions, blobs, snapshots vectors.Writer
 	sessions.WriteString("# Sessions under the master key 00 01 … 1f: docs/format/crypto.md, \"Session\". Those with\n" +
-		"# an error are refused; with \"needs\" because they need the key of that id.\n" + vectorHelp)
+		"# an error are refused; with \"needs\" because they need the key of that id.\n" + vectors.Form)
 	blobs.WriteString("# Sealed blobs: docs/format/crypto.md, \"Blob\". The sessions are in sessions.txt. \"k\" and\n" +
 		"# \"inside\" are what the sealed form was made with; \"plain\" is what the id names. Those\n" +
-		"# with an error are refused, and \"inside\" is then missing if the seal itself is broken.\n" + vectorHelp)
+		"# with an error are refused, and \"inside\" is then missing if the seal itself is broken.\n" + vectors.Form)
 	snapshots.WriteString("# Who signed a snapshot: docs/format/crypto.md, \"Keys\" and \"Blob\". The root is that of the\n" +
-		"# master key 00 01 … 1f. Those with an error are refused.\n" + vectorHelp)
+		"# master key 00 01 … 1f. Those with an error are refused.\n" + vectors.Form)
 	var sealers []*Sealer
 	for n, su := range []suite{suiteAES, suiteChaCha} {
 		w, err := newSealer(master(t), Default, &session{su, true, pattern(0x20 + byte(0x80*n)), pattern(0x40 + byte(0x80*n))})
@@ -46,26 +50,26 @@ func recordVectors(t *testing.T) {
 	recordBadSessions(t, &sessions, sealers[0])
 	recordBadBlobs(t, &blobs, sealers[0], sealers[1])
 	recordSnapshots(t, &snapshots)
-	sessions.save(t, "sessions.txt")
-	blobs.save(t, "blobs.txt")
-	snapshots.save(t, "snapshots.txt")
+	sessions.Save(t, "crypto/sessions.txt")
+	blobs.Save(t, "crypto/blobs.txt")
+	snapshots.Save(t, "crypto/snapshots.txt")
 }
 
-func recordSession(v *vectorWriter, w *Sealer, name string) {
+func recordSession(v *vectors.Writer, w *Sealer, name string) {
 	v.WriteString("\n")
-	v.text("case", name)
-	v.hex("s.meta", w.session.meta.Bytes())
-	v.hex("s.data", w.session.data.Bytes())
-	v.hex("sid", w.sid[:])
-	v.hex("session", w.sealed)
+	v.Text("case", name)
+	v.Hex("s.meta", w.session.meta.Bytes())
+	v.Hex("s.data", w.session.data.Bytes())
+	v.Hex("sid", w.sid[:])
+	v.Hex("session", w.sealed)
 }
 
-func recordBadSessions(t *testing.T, v *vectorWriter, w *Sealer) {
+func recordBadSessions(t *testing.T, v *vectors.Writer, w *Sealer) {
 	put := func(name, err string, b []byte) {
 		v.WriteString("\n")
-		v.text("case", name)
-		v.text("error", err)
-		v.hex("session", b)
+		v.Text("case", name)
+		v.Text("error", err)
+		v.Hex("session", b)
 	}
 	change := func(at int, c byte) []byte { b := w.Session(); b[at] = c; return b }
 	put("version 2", "ErrSession", change(3, '2'))
@@ -90,9 +94,9 @@ func recordBadSessions(t *testing.T, v *vectorWriter, w *Sealer) {
 	}
 	needs := other.ID()
 	v.WriteString("\n")
-	v.text("case", "of the master key 00 00 … 00")
-	v.hex("needs", needs[:])
-	v.hex("session", w.sealed)
+	v.Text("case", "of the master key 00 00 … 00")
+	v.Hex("needs", needs[:])
+	v.Hex("session", w.sealed)
 }
 
 // A blobCase is one blob of blobs.txt.
@@ -105,24 +109,24 @@ type blobCase struct {
 	sealed      []byte
 }
 
-func (c *blobCase) record(v *vectorWriter) {
+func (c *blobCase) record(v *vectors.Writer) {
 	v.WriteString("\n")
-	v.text("case", c.name)
+	v.Text("case", c.name)
 	if c.err != "" {
-		v.text("error", c.err)
+		v.Text("error", c.err)
 	}
-	v.hex("sid", c.sid[:])
-	v.hex("kind", []byte{c.kind})
-	v.hex("refs", c.refs)
-	v.hex("id", c.i[:])
+	v.Hex("sid", c.sid[:])
+	v.Hex("kind", []byte{c.kind})
+	v.Hex("refs", c.refs)
+	v.Hex("id", c.i[:])
 	if c.plain != nil {
-		v.hex("plain", c.plain)
+		v.Hex("plain", c.plain)
 	}
 	if c.inside != nil {
-		v.hex("k", c.k)
-		v.hex("inside", c.inside)
+		v.Hex("k", c.k)
+		v.Hex("inside", c.inside)
 	}
-	v.hex("sealed", c.sealed)
+	v.Hex("sealed", c.sealed)
 }
 
 func newBlobCase(t *testing.T, name string, w *Sealer, kind uint8, refs, plain, inside []byte) *blobCase {
@@ -131,7 +135,7 @@ func newBlobCase(t *testing.T, name string, w *Sealer, kind uint8, refs, plain, 
 		k: w.session.blobKey(kind, w.sid, i), inside: inside, sealed: sealInside(t, w, kind, i, refs, inside)}
 }
 
-func recordGoodBlobs(t *testing.T, v *vectorWriter, w *Sealer) {
+func recordGoodBlobs(t *testing.T, v *vectors.Writer, w *Sealer) {
 	for _, c := range []struct {
 		name        string
 		kind        uint8
@@ -151,7 +155,7 @@ func recordGoodBlobs(t *testing.T, v *vectorWriter, w *Sealer) {
 	}
 }
 
-func recordBadBlobs(t *testing.T, v *vectorWriter, w, w2 *Sealer) {
+func recordBadBlobs(t *testing.T, v *vectors.Writer, w, w2 *Sealer) {
 	for _, c := range hostile() {
 		if len(c.plain) > 1<<20 {
 			c.plain = nil // as good as another
@@ -202,7 +206,7 @@ func TestVectors(t *testing.T) {
 	o := opener(t, derived(t, key.Read, ""))
 	list := opener(t, derived(t, key.List, ""))
 	known := map[id.ID]session{}
-	for _, v := range readVectors(t, "sessions.txt") {
+	for _, v := range vectors.Read(t, "crypto/sessions.txt") {
 		sid, err := o.AddSession(v["session"])
 		var wrong *WrongKeyError
 		switch {
@@ -233,7 +237,7 @@ func TestVectors(t *testing.T) {
 
 func checkBlobs(t *testing.T, o, list *Opener, known map[id.ID]session) {
 	good, bad := 0, 0
-	for _, v := range readVectors(t, "blobs.txt") {
+	for _, v := range vectors.Read(t, "crypto/blobs.txt") {
 		kind, sid, i := v["kind"][0], id.ID(v["sid"]), id.ID(v["id"])
 		want, ok := errorNames[string(v["error"])]
 		got, err := o.Open(nil, kind, i, sid, v["refs"], v["sealed"])
@@ -288,18 +292,18 @@ func addOrder(sig []byte) []byte {
 	return slices.Concat(sig[:32], s)
 }
 
-func recordSnapshots(t *testing.T, v *vectorWriter) {
+func recordSnapshots(t *testing.T, v *vectors.Writer) {
 	put := func(name, err string, i id.ID, sig, pk []byte, writer string, cert []byte) {
 		v.WriteString("\n")
-		v.text("case", name)
+		v.Text("case", name)
 		if err != "" {
-			v.text("error", err)
+			v.Text("error", err)
 		}
-		v.hex("id", i[:])
-		v.hex("sig", sig)
-		v.hex("writer", pk)
-		v.text("name", writer)
-		v.hex("cert", cert)
+		v.Hex("id", i[:])
+		v.Hex("sig", sig)
+		v.Hex("writer", pk)
+		v.Text("name", writer)
+		v.Hex("cert", cert)
 	}
 	m, l := sealer(t, master(t)), sealer(t, derived(t, key.Write, "laptop"))
 	i := m.Name(9, refs(1), []byte("a snapshot"))
@@ -330,7 +334,7 @@ func recordSnapshots(t *testing.T, v *vectorWriter) {
 
 func TestSnapshotVectors(t *testing.T) {
 	o := opener(t, derived(t, key.List, ""))
-	for _, v := range readVectors(t, "snapshots.txt") {
+	for _, v := range vectors.Read(t, "crypto/snapshots.txt") {
 		want, ok := errorNames[string(v["error"])]
 		err := o.VerifySnapshot(id.ID(v["id"]), v["sig"], v["writer"], string(v["name"]), v["cert"])
 		if !ok || !errors.Is(err, want) || (err == nil) != (want == nil) {
@@ -342,11 +346,11 @@ func TestSnapshotVectors(t *testing.T) {
 // Only what was sealed opens, whatever is asked.
 func FuzzOpen(f *testing.F) {
 	o := opener(f, derived(f, key.Read, ""))
-	for _, v := range readVectors(f, "sessions.txt") {
+	for _, v := range vectors.Read(f, "crypto/sessions.txt") {
 		_, _ = o.AddSession(v["session"]) // the bad ones too
 	}
 	plains := map[string]bool{}
-	for _, v := range readVectors(f, "blobs.txt") {
+	for _, v := range vectors.Read(f, "crypto/blobs.txt") {
 		f.Add(v["kind"][0], v["id"], v["sid"], v["refs"], v["sealed"])
 		if v["error"] == nil {
 			plains[string(v["id"])+string(v["plain"])] = true
@@ -370,7 +374,7 @@ func FuzzOpen(f *testing.F) {
 func FuzzSession(f *testing.F) {
 	read, list := opener(f, derived(f, key.Read, "")), opener(f, derived(f, key.List, ""))
 	sids := map[id.ID]bool{}
-	for _, v := range readVectors(f, "sessions.txt") {
+	for _, v := range vectors.Read(f, "crypto/sessions.txt") {
 		f.Add(v["session"])
 		if v["sid"] != nil {
 			sids[id.ID(v["sid"])] = true

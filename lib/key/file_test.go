@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"preserve/lib/vectors"
 )
 
 var made = time.Date(2026, 5, 17, 0, 0, 0, 0, time.UTC)
@@ -40,16 +42,16 @@ var bodyErrors = map[string]error{
 }
 
 func recordBodies(t *testing.T) {
-	var w vectorWriter
+	var w vectors.Writer
 	w.WriteString("# Bodies of key files, what the PEM block holds: docs/format/crypto.md, \"Keys\". Those\n" +
-		"# with an error are refused; in all but the damaged ones the checksum is right.\n" + vectorHelp)
+		"# with an error are refused; in all but the damaged ones the checksum is right.\n" + vectors.Form)
 	put := func(name, err string, body []byte) {
 		w.WriteString("\n")
-		w.text("case", name)
+		w.Text("case", name)
 		if err != "" {
-			w.text("error", err)
+			w.Text("error", err)
 		}
-		w.hex("body", body)
+		w.Hex("body", body)
 	}
 	keys := all(t)
 	for kind := Master; kind.valid(); kind++ {
@@ -81,7 +83,7 @@ func recordBodies(t *testing.T) {
 	put("a write key without a name", "ErrName", sums(append(changed(wr, headSize-1, 0)[:name], wr[name+len("laptop"):]...)))
 	put("a writer named in upper case", "ErrName", sums(changed(wr, name, 'L')))
 	put("a public key beyond the modulus", "ErrField", sums(append(append(wr[:name+6+96:name+6+96], 0xff, 0xff, 0xff), wr[name+6+96+3:]...)))
-	w.save(t, "keyfiles.txt")
+	w.Save(t, "crypto/keyfiles.txt")
 }
 
 func TestBodyVectors(t *testing.T) {
@@ -89,7 +91,7 @@ func TestBodyVectors(t *testing.T) {
 		recordBodies(t)
 	}
 	good, bad := 0, 0
-	for _, v := range readVectors(t, "keyfiles.txt") {
+	for _, v := range vectors.Read(t, "crypto/keyfiles.txt") {
 		want, known := bodyErrors[string(v["error"])]
 		if !known {
 			t.Errorf("%s: no error %q", v["case"], v["error"])
@@ -308,7 +310,7 @@ func FuzzParse(f *testing.F) {
 		f.Add(k.Marshal(made))
 		f.Add(without(k.Marshal(made), 20))
 	}
-	for _, v := range readVectors(f, "keyfiles.txt") {
+	for _, v := range vectors.Read(f, "crypto/keyfiles.txt") {
 		f.Add(pem.EncodeToMemory(&pem.Block{Type: "PRESERVE LIST KEY", Bytes: v["body"]}))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -7,11 +7,16 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
+
+	"preserve/lib/vectors"
 )
+
+var record = flag.Bool("record", false, "write the vectors anew: only for a new version of the format")
 
 // master returns the master key 00 01 … 1f.
 func master(t testing.TB) *Key {
@@ -85,24 +90,24 @@ var derivationNames = []string{"key id", "id.meta", "id.data", "cut", "meta.seed
 
 func TestVectors(t *testing.T) {
 	if *record {
-		var w vectorWriter
+		var w vectors.Writer
 		w.WriteString("# What follows from a master key: docs/format/crypto.md, \"Keys\". The certificate is\n" +
-			"# that of the master key as writer, named \"master\". H is SHA-256.\n" + vectorHelp)
+			"# that of the master key as writer, named \"master\". H is SHA-256.\n" + vectors.Form)
 		for _, b := range [][SecretSize]byte{[SecretSize]byte(master(t).field(fMaster)), {31: 0}, sha256.Sum256([]byte("third"))} {
 			k, err := FromMaster(b)
 			if err != nil {
 				t.Fatal(err)
 			}
 			w.WriteString("\n")
-			w.hex("master", b[:])
+			w.Hex("master", b[:])
 			d := derivations(t, k)
 			for _, name := range derivationNames {
-				w.hex(name, d[name])
+				w.Hex(name, d[name])
 			}
 		}
-		w.save(t, "keys.txt")
+		w.Save(t, "crypto/keys.txt")
 	}
-	for _, v := range readVectors(t, "keys.txt") {
+	for _, v := range vectors.Read(t, "crypto/keys.txt") {
 		k, err := FromMaster([SecretSize]byte(v["master"]))
 		if err != nil {
 			t.Fatal(err)

@@ -6,24 +6,26 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"preserve/lib/vectors"
 )
 
 func recordPaper(t *testing.T) {
-	var w vectorWriter
+	var w vectors.Writer
 	w.WriteString("# Master keys on paper: docs/format/crypto.md, \"On paper\". Those with an error are refused;\n" +
-		"# \"group\" is the first that is wrong, from 1. Written again, a key is the paper of its first case.\n" + vectorHelp)
+		"# \"group\" is the first that is wrong, from 1. Written again, a key is the paper of its first case.\n" + vectors.Form)
 	put := func(name, err, group, paper string, master []byte) {
 		w.WriteString("\n")
-		w.text("case", name)
+		w.Text("case", name)
 		if err != "" {
-			w.text("error", err)
+			w.Text("error", err)
 		}
 		if group != "" {
-			w.text("group", group)
+			w.Text("group", group)
 		}
-		w.text("paper", paper)
+		w.Text("paper", paper)
 		if err == "" {
-			w.hex("master", master)
+			w.Hex("master", master)
 		}
 	}
 	paper := func(master []byte) string {
@@ -64,7 +66,7 @@ func recordPaper(t *testing.T) {
 	put("a group is absent", "ErrNotPaper", "", strings.Join(groups[:16], " "), nil)
 	put("a group too many", "ErrNotPaper", "", good+groups[16], nil)
 	put("nothing", "ErrNotPaper", "", "", nil)
-	w.save(t, "paper.txt")
+	w.Save(t, "crypto/paper.txt")
 }
 
 func TestPaperVectors(t *testing.T) {
@@ -72,7 +74,7 @@ func TestPaperVectors(t *testing.T) {
 		recordPaper(t)
 	}
 	good, bad := map[string]string{}, 0
-	for _, v := range readVectors(t, "paper.txt") {
+	for _, v := range vectors.Read(t, "crypto/paper.txt") {
 		k, err := FromPaper(string(v["paper"]))
 		var group *GroupError
 		switch want := string(v["error"]); {

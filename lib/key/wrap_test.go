@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"preserve/lib/vectors"
 )
 
 // cheap is as little work as there is.
@@ -18,19 +20,19 @@ var wrapErrors = map[string]error{
 }
 
 func recordWrapped(t *testing.T) {
-	var w vectorWriter
+	var w vectors.Writer
 	w.WriteString("# Wrapped keys, what the PEM block holds: docs/format/crypto.md, \"Wrapped keys\". Those with an\n" +
-		"# error are refused; \"key\" is the body of the key file inside.\n" + vectorHelp)
+		"# error are refused; \"key\" is the body of the key file inside.\n" + vectors.Form)
 	put := func(name, err, phrase string, body, inside []byte) {
 		w.WriteString("\n")
-		w.text("case", name)
+		w.Text("case", name)
 		if err != "" {
-			w.text("error", err)
+			w.Text("error", err)
 		}
-		w.text("passphrase", phrase)
-		w.hex("wrapped", body)
+		w.Text("passphrase", phrase)
+		w.Hex("wrapped", body)
 		if err == "" {
-			w.hex("key", inside)
+			w.Hex("key", inside)
 		}
 	}
 	salt := bytes.Repeat([]byte{0xa5}, wrapSalt)
@@ -66,7 +68,7 @@ func recordWrapped(t *testing.T) {
 	put("less than 8 KiB", "ErrCost", phrase, changed(good, 11, 7), nil)
 	put("no lane", "ErrCost", phrase, changed(good, 12, 0), nil)
 	put("17 lanes", "ErrCost", phrase, changed(changed(good, 12, 17), 11, 255), nil)
-	w.save(t, "wrapped.txt")
+	w.Save(t, "crypto/wrapped.txt")
 }
 
 func TestWrappedVectors(t *testing.T) {
@@ -74,7 +76,7 @@ func TestWrappedVectors(t *testing.T) {
 		recordWrapped(t)
 	}
 	good, bad := 0, 0
-	for _, v := range readVectors(t, "wrapped.txt") {
+	for _, v := range vectors.Read(t, "crypto/wrapped.txt") {
 		want, known := wrapErrors[string(v["error"])]
 		if !known {
 			t.Errorf("%s: no error %q", v["case"], v["error"])
@@ -240,7 +242,7 @@ func TestPhrase(t *testing.T) {
 // Whatever is parsed, with little work: an error or a key that is wrapped to the
 // same bytes again.
 func FuzzWrapped(f *testing.F) {
-	for _, v := range readVectors(f, "wrapped.txt") {
+	for _, v := range vectors.Read(f, "crypto/wrapped.txt") {
 		f.Add(v["wrapped"], v["passphrase"])
 	}
 	f.Fuzz(func(t *testing.T, b, phrase []byte) {

@@ -12,12 +12,10 @@ import (
 
 	"preserve/lib/id"
 	"preserve/lib/rec"
-	"preserve/lib/store/storetest"
+	"preserve/lib/vectors"
 )
 
 var update = flag.Bool("update", false, "write the vectors anew")
-
-const vectors = "../../testdata/vectors/repository/"
 
 // The parts of the examples in docs/format/repository.md.
 func exampleNonce() (n [rec.NonceSize]byte) {
@@ -68,27 +66,27 @@ func examplePack(t testing.TB, blobs ...*rec.Blob) (data []byte, name id.ID, lis
 }
 
 // verdict is what a decoder says, for a vector.
-func verdict(c storetest.Case, err error) storetest.Case {
+func verdict(c vectors.Fields, err error) vectors.Fields {
 	switch {
 	case errors.Is(err, ErrVersion):
-		return append(c, storetest.Field{Name: "error", Value: "newer"})
+		return append(c, vectors.Field{Name: "error", Value: "newer"})
 	case errors.Is(err, ErrDamaged):
-		return append(c, storetest.Field{Name: "error", Value: "damaged"})
+		return append(c, vectors.Field{Name: "error", Value: "damaged"})
 	case err != nil:
-		return append(c, storetest.Field{Name: "error", Value: err.Error()})
+		return append(c, vectors.Field{Name: "error", Value: err.Error()})
 	}
 	return c
 }
 
-func packCase(what string, data []byte) storetest.Case {
-	c := storetest.Case{{Name: "case", Value: what}, {Name: "pack", Value: data}}
+func packCase(what string, data []byte) vectors.Fields {
+	c := vectors.Fields{{Name: "case", Value: what}, {Name: "pack", Value: data}}
 	name, list, err := Check(bytes.NewReader(data))
 	if err != nil {
 		return verdict(c, err)
 	}
-	c = append(c, storetest.Field{Name: "name", Value: name[:]})
+	c = append(c, vectors.Field{Name: "name", Value: name[:]})
 	for _, e := range list {
-		c = append(c, storetest.Field{Name: "row", Value: fmt.Sprintf("%v kind %d offset %d length %d crc %08x", e.ID, e.Kind, e.Offset, e.Length, e.CRC)})
+		c = append(c, vectors.Field{Name: "row", Value: fmt.Sprintf("%v kind %d offset %d length %d crc %08x", e.ID, e.Kind, e.Offset, e.Length, e.CRC)})
 	}
 	return c
 }
@@ -107,7 +105,7 @@ func TestPackVectors(t *testing.T) {
 	behind := int(list[1].Offset + list[1].Length)
 	blob := good[list[1].Offset:behind]
 	twice := slices.Concat(good[:behind], blob, good[behind:])
-	cases := []storetest.Case{
+	cases := []vectors.Fields{
 		packCase("a data pack", good),
 		packCase("a metadata pack", meta),
 		packCase("an empty pack", empty),
@@ -119,30 +117,28 @@ func TestPackVectors(t *testing.T) {
 		packCase("an integer in a long form", change("\xa4kind\x00", "\xa4kind\xcc\x00")),
 		packCase("another status", change("status\x00", "status\x03")),
 	}
-	text := storetest.Render("Packs: docs/format/repository.md, \"Packs\". Each case that has no error has the\npack's name and the rows of its toc.\n", cases)
-	if err := storetest.Compare(vectors+"packs.txt", text, *update); err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(text, "\nerror ="); n != len(cases)-3 {
+	text := vectors.Render("Packs: docs/format/repository.md, \"Packs\". Each case that has no error has the\npack's name and the rows of its toc.\n", cases)
+	text.Compare(t, "repository/packs.txt", *update)
+	if n := strings.Count(text.String(), "\nerror ="); n != len(cases)-3 {
 		t.Fatalf("%d errors:\n%s", n, text)
 	}
 }
 
-func segmentCase(what string, data []byte) storetest.Case {
-	c := storetest.Case{{Name: "case", Value: what}, {Name: "segment", Value: data}}
+func segmentCase(what string, data []byte) vectors.Fields {
+	c := vectors.Fields{{Name: "case", Value: what}, {Name: "segment", Value: data}}
 	s, err := ParseSegment(data)
 	if err != nil {
 		return verdict(c, err)
 	}
 	bare, name := c, s.Name()
-	c = append(c, storetest.Field{Name: "name", Value: name[:]})
+	c = append(c, vectors.Field{Name: "name", Value: name[:]})
 	for i := range s.Len() {
 		r, err := s.Row(i)
 		if err != nil {
 			return verdict(bare, err)
 		}
 		p := s.Packs()[r.Pack]
-		c = append(c, storetest.Field{Name: "row", Value: fmt.Sprintf("%v kind %d in pack %v of %d bytes at %d length %d", r.ID, r.Kind, p.Name, p.Size, r.Offset, r.Length)})
+		c = append(c, vectors.Field{Name: "row", Value: fmt.Sprintf("%v kind %d in pack %v of %d bytes at %d length %d", r.ID, r.Kind, p.Name, p.Size, r.Offset, r.Length)})
 	}
 	return c
 }
@@ -167,7 +163,7 @@ func TestSegmentVectors(t *testing.T) {
 	flipped := slices.Clone(good)
 	flipped[200] ^= 1
 	large := mustEncode(t, randomLists(3, 2, 60, uniform))
-	cases := []storetest.Case{
+	cases := []vectors.Fields{
 		segmentCase("two packs", good),
 		segmentCase("no packs", mustEncode(t, nil)),
 		segmentCase("two blocks", large),
@@ -181,11 +177,9 @@ func TestSegmentVectors(t *testing.T) {
 		segmentCase("version 2", patch(3, '2')),
 		segmentCase("a byte behind the end", append(slices.Clone(good), 0)),
 	}
-	text := storetest.Render("Index segments: docs/format/repository.md, \"Index segments\". Each case that has\nno error has its name and its rows, in order. \"newer\" is what a later version may allow.\n", cases)
-	if err := storetest.Compare(vectors+"segments.txt", text, *update); err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(text, "\nerror ="); n != len(cases)-3 {
+	text := vectors.Render("Index segments: docs/format/repository.md, \"Index segments\". Each case that has\nno error has its name and its rows, in order. \"newer\" is what a later version may allow.\n", cases)
+	text.Compare(t, "repository/segments.txt", *update)
+	if n := strings.Count(text.String(), "\nerror ="); n != len(cases)-3 {
 		t.Fatalf("%d errors:\n%s", n, text)
 	}
 }

@@ -2,15 +2,13 @@ package page
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"strconv"
-	"strings"
 	"testing"
 
 	"preserve/lib/rec"
+	"preserve/lib/vectors"
 	"preserve/lib/wire"
 )
 
@@ -24,39 +22,15 @@ type vector struct {
 
 func readVectors(t testing.TB, file string) (vs []vector) {
 	t.Helper()
-	data, err := os.ReadFile("../../testdata/vectors/snapshots/" + file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, block := range strings.Split(strings.ReplaceAll(string(data), "\n ", ""), "\n\n") {
-		var v vector
-		for _, line := range strings.Split(block, "\n") {
-			name, value, _ := strings.Cut(line, " =")
-			value = strings.TrimSpace(value)
-			text, _ := strconv.Unquote(value)
+	for _, c := range vectors.Read(t, "snapshots/"+file) {
+		refs := 0
+		if text := c.Text("refs"); text != "" {
 			var err error
-			switch name {
-			case "case":
-				v.name = text
-			case "tree":
-				v.tree = text
-			case "error":
-				v.class = text
-			case "refs":
-				v.refs, err = strconv.Atoi(text)
-			case "bytes":
-				v.bytes, err = hex.DecodeString(strings.ReplaceAll(value, " ", ""))
-			}
-			if err != nil {
-				t.Fatalf("%s: line %q: %v", file, line, err)
+			if refs, err = strconv.Atoi(text); err != nil {
+				t.Fatalf("%s: %v", file, err)
 			}
 		}
-		if v.name != "" {
-			vs = append(vs, v)
-		}
-	}
-	if len(vs) == 0 {
-		t.Fatalf("%s: no vectors", file)
+		vs = append(vs, vector{c.Text("case"), c.Text("tree"), c.Text("error"), refs, c["bytes"]})
 	}
 	return vs
 }

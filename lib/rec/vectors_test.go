@@ -8,13 +8,14 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/iotest"
 
+	"preserve/lib/vectors"
 	"preserve/lib/wire"
 )
 
@@ -30,71 +31,28 @@ type vector struct {
 // readVectors reads all vector files of a directory. None is a failure.
 func readVectors(t testing.TB, dir string) (vs []vector) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join("../../testdata/vectors", dir, "*.txt"))
-	if err != nil {
-		t.Fatal(err)
+	files, err := filepath.Glob(vectors.Dir + dir + "/*.txt")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no vectors in %s: %v", dir, err)
 	}
 	for _, file := range files {
-		data, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, block := range strings.Split(strings.ReplaceAll(string(data), "\n ", " "), "\n\n") {
-			v := vector{file: filepath.Base(file)}
-			for _, line := range strings.Split(block, "\n") {
-				if line == "" || line[0] == '#' {
-					continue
-				}
-				if err := v.set(line); err != nil {
-					t.Fatalf("%s: line %q: %v", file, line, err)
+		file = filepath.Base(file)
+		for _, c := range vectors.Read(t, dir+"/"+file) {
+			for name := range c {
+				if !slices.Contains(vectorNames, name) {
+					t.Fatalf("%s: %s: no such name", file, name)
 				}
 			}
-			if v.name != "" {
-				vs = append(vs, v)
-			}
+			vs = append(vs, vector{file, c.Text("case"), c.Text("stream"), c["strict"] != nil,
+				c["bytes"], c["canonical"], c.Records(), c.Text("error")})
 		}
-	}
-	if len(vs) == 0 {
-		t.Fatalf("no vectors in %s", dir)
 	}
 	return vs
 }
 
-func (v *vector) set(line string) (err error) {
-	name, value, ok := strings.Cut(line, " =")
-	if !ok {
-		return errors.New("not name = value")
-	}
-	value = strings.TrimSpace(value)
-	text := func(p *string) {
-		if *p, err = strconv.Unquote(value); err == nil && *p == "" {
-			err = errors.New("empty")
-		}
-	}
-	bin := func(p *[]byte) {
-		*p, err = hex.DecodeString(strings.ReplaceAll(value, " ", ""))
-	}
-	switch name {
-	case "case":
-		text(&v.name)
-	case "stream":
-		text(&v.stream)
-	case "strict":
-		v.strict = true
-	case "bytes":
-		bin(&v.bytes)
-	case "canonical":
-		bin(&v.canonical)
-	case "record":
-		v.records = append(v.records, value)
-	case "error":
-		text(&v.class)
-	case "refs", "tree": // of snapshots: packages page and snap look at them
-	default:
-		return errors.New("no such name")
-	}
-	return err
-}
+// vectorNames is the names that a case can have. refs and tree are of snapshots: packages page and
+// snap look at them.
+var vectorNames = []string{"case", "stream", "strict", "bytes", "canonical", "record", "error", "refs", "tree"}
 
 // classes are the words for errors in vector files and docs/format/streams.md.
 var classes = map[string]error{

@@ -2,14 +2,11 @@ package snap
 
 import (
 	"bytes"
-	"encoding/hex"
 	"errors"
-	"os"
-	"strconv"
-	"strings"
 	"testing"
 
 	"preserve/lib/rec"
+	"preserve/lib/vectors"
 	"preserve/lib/wire"
 )
 
@@ -21,32 +18,11 @@ var classes = map[string]error{
 
 // Package rec compares the records of these vectors with their bytes.
 func TestVectors(t *testing.T) {
-	data, err := os.ReadFile("../../testdata/vectors/snapshots/snapshots.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
 	good, bad := 0, 0
-	for _, block := range strings.Split(strings.ReplaceAll(string(data), "\n ", ""), "\n\n") {
-		var name, class string
-		var plain []byte
-		for _, line := range strings.Split(block, "\n") {
-			key, value, _ := strings.Cut(line, " =")
-			value = strings.TrimSpace(value)
-			text, _ := strconv.Unquote(value)
-			switch key {
-			case "case":
-				name = text
-			case "error":
-				class = text
-			case "bytes":
-				if plain, err = hex.DecodeString(strings.ReplaceAll(value, " ", "")); err != nil {
-					t.Fatalf("%s: %v", name, err)
-				}
-			}
-		}
+	for _, c := range vectors.Read(t, "snapshots/snapshots.txt") {
+		name, class, plain := c.Text("case"), c.Text("error"), c["bytes"]
 		s, err := Decode(plain)
 		switch {
-		case name == "":
 		case class != "":
 			bad++
 			if classes[class] == nil || !errors.Is(err, classes[class]) || !errors.Is(err, ErrSnapshot) {

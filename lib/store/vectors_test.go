@@ -13,33 +13,30 @@ import (
 	"preserve/lib/pack"
 	"preserve/lib/rec"
 	"preserve/lib/store/storetest"
+	"preserve/lib/vectors"
 )
 
 var update = flag.Bool("update", false, "write the vectors anew")
 
-const vectors = "../../testdata/vectors/repository/"
-
-func compare(t *testing.T, name, comment string, good int, cases []storetest.Case) {
+func compare(t *testing.T, name, comment string, good int, cases []vectors.Fields) {
 	t.Helper()
-	text := storetest.Render(comment, cases)
-	if err := storetest.Compare(vectors+name, text, *update); err != nil {
-		t.Fatal(err)
-	}
-	if n := strings.Count(text, "\nerror ="); n != len(cases)-good {
+	text := vectors.Render(comment, cases)
+	text.Compare(t, "repository/"+name, *update)
+	if n := strings.Count(text.String(), "\nerror ="); n != len(cases)-good {
 		t.Fatalf("%d errors:\n%s", n, text)
 	}
 }
 
-func configCase(what string, data []byte) storetest.Case {
-	c := storetest.Case{{Name: "case", Value: what}, {Name: "config", Value: data}}
+func configCase(what string, data []byte) vectors.Fields {
+	c := vectors.Fields{{Name: "case", Value: what}, {Name: "config", Value: data}}
 	config, err := parseConfig(data)
 	switch {
 	case errors.Is(err, ErrNewer):
-		return append(c, storetest.Field{Name: "error", Value: "newer"})
+		return append(c, vectors.Field{Name: "error", Value: "newer"})
 	case err != nil:
-		return append(c, storetest.Field{Name: "error", Value: "damaged"})
+		return append(c, vectors.Field{Name: "error", Value: "damaged"})
 	}
-	return append(c, storetest.Field{Name: "repository", Value: config.ID[:]})
+	return append(c, vectors.Field{Name: "repository", Value: config.ID[:]})
 }
 
 func TestConfigVectors(t *testing.T) {
@@ -51,7 +48,7 @@ func TestConfigVectors(t *testing.T) {
 		return x.encode()
 	}
 	replace := func(old, repl string) []byte { return bytes.Replace(good, []byte(old), []byte(repl), 1) }
-	compare(t, "config.txt", "Config files: docs/format/repository.md, \"config\".\n", 1, []storetest.Case{
+	compare(t, "config.txt", "Config files: docs/format/repository.md, \"config\".\n", 1, []vectors.Fields{
 		configCase("version 1", good),
 		configCase("version 2, and nothing else that is known", []byte("\x82\xa8preserve\x02\xa3abc\xc3")),
 		configCase("a feature that nobody knows", with(func(c *Config) { c.Needs = []string{"teleport"} })),
@@ -66,18 +63,18 @@ func TestConfigVectors(t *testing.T) {
 	})
 }
 
-func snapshotCase(what string, data []byte, want id.ID) storetest.Case {
-	c := storetest.Case{{Name: "case", Value: what}, {Name: "id", Value: want[:]}, {Name: "object", Value: data}}
+func snapshotCase(what string, data []byte, want id.ID) vectors.Fields {
+	c := vectors.Fields{{Name: "case", Value: what}, {Name: "id", Value: want[:]}, {Name: "object", Value: data}}
 	s, err := parseSnapshot(data, want)
 	if err != nil {
-		return append(c, storetest.Field{Name: "error", Value: "damaged"})
+		return append(c, vectors.Field{Name: "error", Value: "damaged"})
 	}
 	root := s.Blob.Ref(0)
 	return append(c,
-		storetest.Field{Name: "received", Value: fmt.Sprintf("%d.%09d", s.Received.Sec, s.Received.Nsec)},
-		storetest.Field{Name: "as", Value: s.As},
-		storetest.Field{Name: "root", Value: root[:]},
-		storetest.Field{Name: "data", Value: s.Blob.Data})
+		vectors.Field{Name: "received", Value: fmt.Sprintf("%d.%09d", s.Received.Sec, s.Received.Nsec)},
+		vectors.Field{Name: "as", Value: s.As},
+		vectors.Field{Name: "root", Value: root[:]},
+		vectors.Field{Name: "data", Value: s.Blob.Data})
 }
 
 func TestSnapshotVectors(t *testing.T) {
@@ -99,7 +96,7 @@ func TestSnapshotVectors(t *testing.T) {
 	}
 	good := encode(func(*Snapshot) {})
 	replace := func(old, repl string) []byte { return bytes.Replace(good, []byte(old), []byte(repl), 1) }
-	compare(t, "snapshots.txt", "Snapshot objects: docs/format/repository.md, \"Snapshot objects\".\n", 2, []storetest.Case{
+	compare(t, "snapshots.txt", "Snapshot objects: docs/format/repository.md, \"Snapshot objects\".\n", 2, []vectors.Fields{
 		snapshotCase("a snapshot", good, blob.ID),
 		snapshotCase("no label", encode(func(s *Snapshot) { s.As = "" }), blob.ID),
 		snapshotCase("under another name", good, id.ID{1}),

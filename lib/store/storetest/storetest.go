@@ -6,13 +6,8 @@ package storetest
 import (
 	"bytes"
 	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"slices"
-	"strings"
 
 	"preserve/lib/id"
 	"preserve/lib/rec"
@@ -177,74 +172,4 @@ func Encode(rs []rec.Record) (stream []byte, at []int, err error) {
 		}
 	}
 	return b.Bytes(), at, nil
-}
-
-// A Case is one test vector: names and values, in order.
-type Case []Field
-
-// A Field is one line of a Case. The value is text, or bytes if it is a []byte.
-type Field struct {
-	Name  string
-	Value any
-}
-
-const form = `
-A case is a block of lines "name = value"; blank lines divide cases; "#" begins
-a comment. A value is text in double quotes, else hex; it goes on in lines that
-begin with a space.
-`
-
-// Render writes vectors as text: a comment, then cases divided by blank lines. A
-// line is "name = value", the value text in double quotes or hex, going on in
-// lines that begin with a space.
-func Render(comment string, cases []Case) string {
-	var b strings.Builder
-	for line := range strings.Lines(comment + form) {
-		b.WriteString(strings.Replace("# "+line, "# \n", "#\n", 1))
-	}
-	for _, c := range cases {
-		b.WriteString("\n")
-		for _, f := range c {
-			switch v := f.Value.(type) {
-			case string:
-				fmt.Fprintf(&b, "%s = %q\n", f.Name, v)
-			case []byte:
-				fmt.Fprintf(&b, "%s = ", f.Name)
-				if len(v) == 0 {
-					b.WriteString(`""`)
-				}
-				for n := 0; n < len(v); n += 48 {
-					if n > 0 {
-						b.WriteString("\n ")
-					}
-					b.WriteString(hex.EncodeToString(v[n:min(n+48, len(v))]))
-				}
-				b.WriteString("\n")
-			default:
-				panic(fmt.Sprintf("%s: a value of type %T", f.Name, v))
-			}
-		}
-	}
-	return b.String()
-}
-
-// Compare compares text with the file at path, which it writes first if update
-// is set.
-func Compare(path, text string, update bool) error {
-	if update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	have, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if string(have) != text {
-		return fmt.Errorf("%s is not what the code writes (go test -update, if it is the code that is right)", path)
-	}
-	return nil
 }
