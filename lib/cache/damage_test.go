@@ -231,9 +231,16 @@ func TestUnsafe(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	// Not files: a link, a directory, a fifo, which must not hang.
+	// Links to what would be taken, and what is no file: a device, a directory, a fifo, which must not hang.
+	chmod(file, 0o600)
+	chmod(file+idsSuffix, 0o600)
+	good := filepath.Join(t.TempDir(), "good")
+	if err := errors.Join(os.Link(file, good), os.Link(file+idsSuffix, good+idsSuffix)); err != nil {
+		t.Fatal(err)
+	}
 	for name, put := range map[string]func(path string) error{
-		"link":      func(p string) error { return os.Symlink("/dev/zero", p) },
+		"link":      func(p string) error { return os.Symlink(good+strings.TrimPrefix(p, file), p) },
+		"device":    func(p string) error { return os.Symlink("/dev/zero", p) },
 		"directory": func(p string) error { return os.Mkdir(p, 0o700) },
 		"fifo":      func(p string) error { return unix.Mkfifo(p, 0o600) },
 	} {
