@@ -5,94 +5,95 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
-// ErrIdle is the error of reads and writes after Idle.
+// ErrIdle is the error of reads after Idle.
 var ErrIdle = errors.New("the peer neither asks nor takes anything")
 
-// idleRest is how long the last words may take, when the peer has been idle for too long.
-const idleRest = 10 * time.Second
+// idleRest is how long the last word may take.
+const idleRest = time.Second
 
-// Idle lets reads from stdin and writes to stdout fail with ErrIdle when they wait for
-// longer than d: a read if nothing was written either. It works for pipes and sockets;
-// with a d of 0 it does nothing. It is called before stdin and stdout are used.
+// Idle lets a read from stdin fail with ErrIdle when it waits for longer than d, and nothing
+// was written meanwhile; stdin must be a pipe or socket. It is also IdleOutput. With a d of
+// 0 it does nothing. It is called before stdin and stdout are used.
 func (e *Env) Idle(d time.Duration) {
 	if d == 0 {
 		return
 	}
-	i := &idle{in: e.Stdin, out: e.Stdout, told: d}
-	i.d.Store(int64(d))
-	i.read, _ = e.Stdin.(interface{ SetReadDeadline(time.Time) error })
-	if f, ok := e.Stdout.(*os.File); ok && isPipe(f) && !e.sharesStderr(f) {
-		Widen(f)
-		if f.SetWriteDeadline(time.Time{}) != nil {
-			fd := int(f.Fd())
-			if unix.SetNonblock(fd, true) == nil {
-				i.file = f // it closes the descriptor when it is collected
-				f = os.NewFile(uintptr(fd), f.Name())
-			}
-		}
-		i.out, i.write = f, f
-	}
-	e.Stdin, e.Stdout = idleReader{i}, idleWriter{i}
+	in, _ := e.Stdin.(interface{ SetReadDeadline(time.Time) error })
+	e.idle(d, in, endSelf)
+	e.Stdin = idleReader{idle{d, in}, e.Stdin}
 }
 
-// sharesStderr reports whether stderr is the same pipe: what writes to that cannot wait
-// for room, if the pipe does not.
-func (e *Env) sharesStderr(f *os.File) bool {
-	other, ok := e.Stderr.(*os.File)
-	if !ok {
-		return false
+// IdleOutput ends the run as SIGTERM does when a write to stdout or stderr waits for longer
+// than d: nothing else ends such a write, whatever stdout is. With a d of 0 it does nothing.
+func (e *Env) IdleOutput(d time.Duration) {
+	if d != 0 {
+		e.idle(d, nil, endSelf)
 	}
-	a, err := f.Stat()
-	b, berr := other.Stat()
-	return err != nil || berr != nil || os.SameFile(a, b)
+}
+
+func endSelf() { _ = unix.Kill(unix.Getpid(), unix.SIGTERM) } // we may signal ourselves
+
+func (e *Env) idle(d time.Duration, in interface{ SetReadDeadline(time.Time) error }, end func()) {
+	if f, ok := e.Stdout.(*os.File); ok {
+		Widen(f)
+	}
+	last := sync.OnceFunc(func() {
+		told := make(chan struct{})
+		go func() {
+			e.Say("the peer takes nothing for %v", d)
+			close(told)
+		}()
+		select {
+		case <-told:
+		case <-time.After(idleRest):
+		}
+		end()
+	})
+	e.Stdout = idleWriter{idle{d, in}, e.Stdout, last}
+	e.Stderr = idleWriter{idle{d, in}, e.Stderr, last}
 }
 
 type idle struct {
-	in    io.Reader
-	out   io.Writer
-	read  interface{ SetReadDeadline(time.Time) error } // nil for none
-	write interface{ SetWriteDeadline(time.Time) error }
-	file  *os.File
-	told  time.Duration
-	d     atomic.Int64
+	d     time.Duration
+	input interface{ SetReadDeadline(time.Time) error } // nil for none
 }
 
-func (i *idle) deadline() time.Time { return time.Now().Add(time.Duration(i.d.Load())) }
-
-// err makes an ErrIdle of a deadline that has passed.
-func (i *idle) err(err error) error {
-	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		return err
+// begin lets reading wait from now on.
+func (i idle) begin() {
+	if i.input != nil {
+		_ = i.input.SetReadDeadline(time.Now().Add(i.d)) // a file has none, and does not let wait
 	}
-	i.d.Store(int64(min(i.told, idleRest)))
-	return fmt.Errorf("%w for %v", ErrIdle, i.told)
 }
 
-type idleReader struct{ i *idle }
+type idleReader struct {
+	idle
+	r io.Reader
+}
 
 func (r idleReader) Read(p []byte) (int, error) {
-	if r.i.read != nil {
-		_ = r.i.read.SetReadDeadline(r.i.deadline()) // a file has none, and does not let wait
+	r.begin()
+	n, err := r.r.Read(p)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = fmt.Errorf("%w for %v", ErrIdle, r.d)
 	}
-	n, err := r.i.in.Read(p)
-	return n, r.i.err(err)
+	return n, err
 }
 
-type idleWriter struct{ i *idle }
+type idleWriter struct {
+	idle
+	w    io.Writer
+	last func()
+}
 
 func (w idleWriter) Write(p []byte) (int, error) {
-	if w.i.write != nil {
-		_ = w.i.write.SetWriteDeadline(w.i.deadline()) // as above
-	}
-	n, err := w.i.out.Write(p)
-	if err == nil && w.i.read != nil {
-		_ = w.i.read.SetReadDeadline(w.i.deadline()) // as above
-	}
-	return n, w.i.err(err)
+	defer time.AfterFunc(w.d, w.last).Stop()
+	n, err := w.w.Write(p)
+	w.begin()
+	return n, err
 }

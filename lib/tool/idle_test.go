@@ -78,13 +78,27 @@ func TestIdleWhileTaking(t *testing.T) {
 	}
 }
 
+// A write that nobody takes ends the run, to stderr as to stdout.
 func TestIdleWrite(t *testing.T) {
 	t.Parallel()
-	e, _, _ := pipes(t)
-	e.Idle(idleFor)
-	begin := time.Now()
-	if _, err := e.Stdout.Write(make([]byte, 4<<20)); !errors.Is(err, ErrIdle) || time.Since(begin) < idleFor {
-		t.Fatalf("%v after %v", err, time.Since(begin))
+	for _, stderr := range []bool{false, true} {
+		e, _, out := pipes(t)
+		ended := make(chan time.Time, 9)
+		if stderr {
+			e.Stdout, e.Stderr = io.Discard, e.Stdout
+		}
+		begin := time.Now()
+		e.idle(idleFor, nil, func() { ended <- time.Now(); _ = out.Close() })
+		w := e.Stdout
+		if stderr {
+			w = e.Stderr
+		}
+		if _, err := w.Write(make([]byte, 4<<20)); err == nil {
+			t.Fatal("written")
+		}
+		if at := <-ended; at.Sub(begin) < idleFor {
+			t.Fatalf("after %v", at.Sub(begin))
+		}
 	}
 }
 

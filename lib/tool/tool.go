@@ -45,6 +45,7 @@ type Env struct {
 	own      bool // the process is this run's alone
 	cleaning sync.Mutex
 	signal   atomic.Bool // one has come that ends the run: what fails now fails for that
+	saying   sync.Mutex  // a write to stderr may wait for good: nothing else waits for it
 	mu       sync.Mutex
 	level    slog.LevelVar
 	cleanups map[int]func()
@@ -277,8 +278,8 @@ func isPipe(f *os.File) bool {
 // Say prints one line on stderr in one write, masked.
 func (e *Env) Say(format string, args ...any) {
 	line := e.Name + ": " + Mask(fmt.Sprintf(format, args...)) + "\n"
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	e.saying.Lock()
+	defer e.saying.Unlock()
 	_, _ = io.WriteString(e.Stderr, line) // there is nobody left to tell
 }
 

@@ -1,7 +1,9 @@
 package put_test
 
 import (
+	"bytes"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -119,6 +121,45 @@ func TestIdle(t *testing.T) {
 		if !strings.Contains(text, "2 new blobs") || count(dir, "packs") == 0 || !exclusive(t, dir) {
 			t.Errorf("%s: what was whole was not kept: %s", name, text)
 		}
+	}
+}
+
+// A client that takes none of what pv-put says, on stdout or stderr, does not hold it for ever.
+func TestIdleOutput(t *testing.T) {
+	t.Parallel()
+	m := storetest.New(1)
+	lost := []rec.Record{&rec.Head{Kind: rec.Sealed, Order: rec.Up}}
+	for range 5000 {
+		lost = append(lost, &rec.Missing{ID: m.Data(1, 1)[0].ID})
+	}
+	pages := []rec.Record{&rec.Head{Kind: rec.Sealed, Order: rec.Up}, m.Session}
+	for range 10 {
+		pages = append(pages, m.Blob(rec.KindPage, 10, m.Data(1000, 1)...))
+	}
+	for name, records := range map[string][]rec.Record{"stderr": lost, "stdout": pages} {
+		dir := filepath.Join(t.TempDir(), "repo")
+		in, _ := stream(t, records)
+		cmd := exec.Command(os.Args[0], "--idle", "300ms", dir)
+		cmd.Env = append(os.Environ(), "BE_PV_PUT=1")
+		cmd.Stdin = bytes.NewReader(in)
+		taken, full, err := os.Pipe() // nobody reads it
+		if err != nil {
+			t.Fatal(err)
+		}
+		if name == "stderr" {
+			cmd.Stderr = full
+		} else {
+			cmd.Stdout = full
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		stop := time.AfterFunc(20*time.Second, func() { _ = cmd.Process.Kill() })
+		_ = cmd.Wait()
+		if !stop.Stop() || cmd.ProcessState.ExitCode() != 1 || count(dir, "tmp") != 0 || !exclusive(t, dir) {
+			t.Errorf("%s: %v, %q", name, cmd.ProcessState, files(dir))
+		}
+		_, _ = taken.Close(), full.Close()
 	}
 }
 

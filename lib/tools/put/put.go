@@ -119,6 +119,7 @@ func Run(env *tool.Env) error {
 	if err != nil {
 		return err
 	}
+	env.IdleOutput(o.idle)
 	r := rec.NewReader(in, rec.Sealed)
 	r.SetStall(o.stall)
 	h, err := r.Head()
