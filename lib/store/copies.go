@@ -28,7 +28,7 @@ const (
 )
 
 // copies returns where the records of an id that have one of the kinds are said to
-// be, the oldest first. The age of a copy is that of its pack, by the store's
+// be, the oldest first. The age of a copy is that of its pack (see date), by the store's
 // time; within a pack the first one is the older. other is the kind of a copy that
 // is of none of the kinds, if there is one. Of sessions any copy serves: they come
 // in no order.
@@ -86,15 +86,15 @@ func (r *Repo) byAge(rows []Row) []Row {
 	return slices.CompactFunc(rows, func(a, b Row) bool { return a.Pack == b.Pack && a.Offset == b.Offset })
 }
 
-// age returns when a pack was stored, by the store's time, in nanoseconds; of one
-// that cannot be asked, the end of time.
+// age returns when a pack was first listed, by the store's time, in nanoseconds; of one
+// that is not listed yet, or cannot be asked, the end of time.
 func (r *Repo) age(name id.ID) int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	at, ok := r.ages[name]
 	if !ok {
 		at = 1<<63 - 1
-		if st, err := os.Stat(r.packPath(name)); err == nil {
+		if st, err := os.Stat(r.packPath(name)); err == nil && !undated(st) {
 			at = st.ModTime().UnixNano()
 		}
 		if r.ages == nil {

@@ -264,22 +264,44 @@ func (p *pipeline) answer(j *job) {
 	}
 }
 
-// more reads the other copies of a blob that agree with it in kind and references. What does
-// not fit into the memory that is set aside for a record is left out.
+// more reads other copies of a blob that agree with it in kind and references, in order of age.
+// Not all may fit into the memory that is set aside for a record, and into maxCopies: then
+// the youngest are among those that do. What is stored to heal a blob stands behind everything
+// that was stored in its place.
 func (r *Repo) more(first *Item, want Kinds) (more []*Item) {
+	if first.Next == 0 {
+		return nil
+	}
+	v, err := r.current()
+	if err != nil {
+		return nil
+	}
 	b, held := first.Blob, len(first.raw)
-	for n := first.Next; n > 0 && len(more) < maxCopies; {
-		item, err := r.Copy(b.ID, want, n)
-		if err != nil {
-			break
+	rows, _ := r.copies(v, b.ID, want)
+	older := 0 // how many of more were taken from the front
+	low, high := first.Next, len(rows)-1
+	for tries := 0; low <= high && len(more) < maxCopies && tries < maxTried; tries++ {
+		at := high
+		front := tries%2 == 1
+		if front {
+			at = low
+			low++
+		} else {
+			high--
 		}
-		n = item.Next
+		item, err := r.item(rows[at])
+		if err != nil {
+			continue
+		}
 		if o := item.Blob; o.Kind != b.Kind || !bytes.Equal(o.Refs, b.Refs) || bytes.Equal(o.Data, b.Data) || held+len(item.raw) > maxAhead {
 			item.Free()
 			continue
 		}
 		held += len(item.raw)
-		more = append(more, item)
+		more = slices.Insert(more, older, item)
+		if front {
+			older++
+		}
 	}
 	return more
 }

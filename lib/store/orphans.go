@@ -185,6 +185,9 @@ func (p *Put) list(lists []pack.List) error {
 	if err := p.logLists(eventAdopt, name, lists); err != nil {
 		return err
 	}
+	if err := p.date(lists); err != nil {
+		return err
+	}
 	if err := p.writeObject(data, "index", name.String()); err != nil {
 		return err
 	}

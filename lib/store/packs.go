@@ -126,9 +126,12 @@ func (p *Put) finish(o *openPack) error {
 	return p.failed
 }
 
-// settle makes a pack durable under its final name.
+// settle makes a pack durable under its final name. It has no time yet.
 func (p *Put) settle(o *openPack, name id.ID) error {
 	defer p.disk.remove(o.f) // if it is there still
+	if err := undate(o.f); err != nil {
+		return err
+	}
 	if err := o.f.settle(); err != nil {
 		return err
 	}
@@ -231,6 +234,9 @@ func (p *Put) publish() error {
 		return err
 	}
 	if err := p.logLists(eventStore, name, lists); err != nil {
+		return err
+	}
+	if err := p.date(lists); err != nil {
 		return err
 	}
 	if err := p.writeObject(data, "index", name.String()); err != nil {

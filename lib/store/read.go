@@ -182,6 +182,20 @@ func (r *Repo) copyFrom(v *view, i id.ID, want Kinds, n int) (*Item, error) {
 	return r.withSession(func(n int) (found, error) { return r.fetchFrom(v, i, want, n) }, n)
 }
 
+// item reads the copy in one place, and its session.
+func (r *Repo) item(row Row) (*Item, error) {
+	b, raw, err := r.readBlob(row)
+	if err != nil {
+		return nil, err
+	}
+	s, err := r.session(b.SID)
+	if err != nil {
+		putBuffer(raw)
+		return nil, err
+	}
+	return &Item{Blob: b, Session: s, raw: raw}, nil
+}
+
 // withSession takes the first copy whose session can be had.
 func (r *Repo) withSession(fetch func(n int) (found, error), n int) (*Item, error) {
 	for {
