@@ -68,7 +68,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	defer repo.Close()
-	env.Confine(confine.Limits{})
+	env.Confine(confine.Limits{Read: repo.Places()})
 	if err := part.measure(repo); err != nil {
 		return err
 	}
