@@ -69,13 +69,17 @@ type quota struct {
 }
 
 // checkQuota returns a QuotaError if n more bytes, and what is owed for all that was
-// appended, exceed the quota: so that what was appended can be listed whatever happens.
+// appended, exceed the quota: so that what was appended can be listed whatever happens. What
+// writes nothing exceeds nothing.
 func (p *Put) checkQuota(n int64) error {
 	q := &p.quota
 	if q.max == 0 {
 		return nil
 	}
-	need := n + p.owed + p.logOwed()
+	need := n + p.owed
+	if need > 0 {
+		need += p.logOwed()
+	}
 	if done := p.written() - q.at; q.due > 0 && done < q.due && done+need <= q.left {
 		return nil
 	}

@@ -107,6 +107,12 @@ func TestQuotaCountsAll(t *testing.T) {
 		if orphans, err := r.orphanIDs(r.view); err != nil || len(orphans) > 0 || len(ids) == 0 {
 			t.Errorf("%s: %d blobs, %d not listed, %v", name, len(ids), len(orphans), err)
 		}
+		// Whoever stores nothing may come while nothing is over.
+		if idle, err := r.NewPut(nil, PutOptions{MaxBytes: used, Log: true}); err != nil {
+			t.Errorf("%s: a put that stores nothing: %v", name, err)
+		} else {
+			idle.Close()
+		}
 		// Full it is for everybody.
 		var quota *QuotaError
 		if _, err := r.NewPut(nil, PutOptions{MaxBytes: used - 1}); !errors.As(err, &quota) {

@@ -39,26 +39,26 @@ const usage = `usage: pv-get REPO ID [--meta] >sealed
 
   REPO  ->  stdout: sealed stream, or ids: 64 hex digits and a newline each
 
-  REPO         a directory, or ssh://[user@]host[:port]/path: pv-get runs there, through
-               ssh or $PV_SSH
+  REPO         a directory, or ssh://[user@]host[:port]/path: pv-get runs there,
+               through ssh or $PV_SSH
 
   ID           the snapshot and all that it reaches, parents first
   --meta       without the data
   --copy ID    the same, for another pv-put: children first, each blob once
-  --since LIST with --copy: without what these snapshots reach, one or two; they must
-               be in the other repository, too
-  --known FILE with --copy: without the blobs whose ids are in FILE, or on stdin if it
-               is -, as pv-get --ids of the other repository writes them
+  --since LIST with --copy: without what these snapshots reach, one or two; the
+               other repository must have them, too
+  --known FILE with --copy: without the blobs whose ids are in FILE (-: stdin),
+               as pv-get --ids of the other repository writes them
   --blobs -    the blobs whose ids arrive on stdin, in their order
   --snapshots  the snapshots' own blobs
   --ids        the ids of all blobs that are there, sorted
-  --has LIST   those of these snapshots that are there, with "checkpoint" before the id if
-               that is all there is: a stream may rest on it
-  --id         "repository" and the repository's own id; with --has before the list
+  --has LIST   those of these snapshots that are there; "checkpoint ID" where no
+               more than a checkpoint is: a stream may rest on it
+  --id         "repository" and the repository's own id; with --has in front
   --keys       the names of the wrapped keys
   --key NAME   the wrapped key of that name, for pv-key unwrap
-  --idle TIME  give up when the other side neither asks nor takes anything for so
-               long (default: never)
+  --idle TIME  give up when the peer neither asks nor takes anything for so long
+               (default: never)
   -v, -q       say more, say less
 `
 

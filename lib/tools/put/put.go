@@ -24,31 +24,34 @@ import (
 	"preserve/lib/tool"
 )
 
-const usage = `usage: pv-put [--as LABEL] [--stall DURATION] [--idle DURATION] [--max-bytes SIZE]
-              [--checkpoint DURATION] [--log] [--no-loose] REPO <sealed
+const usage = `usage: pv-put [--as LABEL] [--existing] [--max-bytes SIZE] [--stall DURATION]
+              [--idle DURATION] [--checkpoint DURATION] [--log] [--no-loose]
+              REPO <sealed
        pv-put --key NAME REPO <wrapped
 
   stdin: sealed stream  ->  REPO  ->  stdout: the snapshot's id
 
   --as LABEL        what the repository calls the client, in its lists
-  --stall DURATION  give up when nothing arrives for so long (default 15m)
-  --idle DURATION   give up when no blob arrives for so long (default: never)
-  --max-bytes SIZE  store no more when all files of REPO together would have more:
+  --existing        make no repository: one that is not there is not mounted
+  --max-bytes SIZE  store no more when the files of REPO would have more in all:
                     bytes, or a number with K, M, G or T
+  --stall DURATION  give up when nothing arrives for so long (default 15m)
+  --idle DURATION   give up when no blob arrives, or nobody takes what is said,
+                    for so long (default: never)
   --checkpoint DURATION
                     write a checkpoint at most so often (default 1m)
-  --log             let REPO keep a log of what each pv-put --log stores, in its log/
-  --no-loose        refuse streams in the orders loose and asked: snapshots only
-  --key NAME        store a wrapped key (pv-key wrap) in REPO under that name
-  --existing        make no repository: one that is not there is not mounted
+  --log             write into REPO/log what this run stores
+  --no-loose        refuse blobs that belong to no snapshot
+  --key NAME        store a wrapped key (pv-key wrap) under that name
   -v, -q            say more, say less
 
-REPO is a directory, or ssh://[user@]host[:port]/path: pv-put runs there, through
-ssh or $PV_SSH. A missing or empty REPO is made if the stream rests on no earlier snapshot.
-A stream in order loose (packs, healing) commits nothing: its blobs are added
-where no good copy is there. What comes before a checkpoint in the stream stays,
-whatever happens to the rest; it is no snapshot. On stdout "missing HEX" names a
-blob that the snapshot needs and that is not in REPO: then nothing is committed.
+REPO is a directory, or ssh://[user@]host[:port]/path: pv-put runs there,
+through ssh or $PV_SSH. A missing or empty REPO is made if the stream rests on
+no earlier snapshot. A stream in order loose (packs, healing) commits nothing:
+its blobs are added where no good copy is there. What comes before a checkpoint
+in the stream stays, whatever happens to the rest; it is no snapshot. On stdout
+"missing HEX" names a blob that the snapshot needs and that is not in REPO: then
+nothing is committed.
 `
 
 var errQuota = errors.New("not a size above 0: bytes, or with K, M, G or T behind")
@@ -89,6 +92,9 @@ func parse(env *tool.Env) (*options, error) {
 		return nil, tool.Usagef("--stall must be more than nothing")
 	case len(o.label) > maxLabel || strings.ContainsFunc(o.label, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
 		return nil, tool.Usagef("--as takes at most %d bytes of text without control characters", maxLabel)
+	}
+	if plain := (&options{key: o.key, stall: stallDefault, checkpoint: checkpointDefault}); o.key != "" && *o != *plain {
+		return nil, tool.Usagef("--key goes with no other option")
 	}
 	if o.quota != "" {
 		if o.maxBytes, err = tool.ParseSize(o.quota); err != nil || o.maxBytes == 0 {

@@ -101,7 +101,9 @@ func TestStatusOfTheEnd(t *testing.T) {
 
 func TestUsage(t *testing.T) {
 	t.Parallel()
-	for _, args := range [][]string{{}, {"a", "b"}, {""}, {"--stall", "0s", "a"}, {"--as", "a\nb", "a"}, {"--as", strings.Repeat("x", 256), "a"}, {"--nope", "a"}, {"--stall", "x", "a"}} {
+	for _, args := range [][]string{{}, {"a", "b"}, {""}, {"--stall", "0s", "a"}, {"--as", "a\nb", "a"}, {"--as", strings.Repeat("x", 256), "a"}, {"--nope", "a"}, {"--stall", "x", "a"},
+		{"--key", "k", "--max-bytes", "1M", "a"}, {"--key", "k", "--existing", "a"}, {"--key", "k", "--log", "a"}, {"--key", "k", "--as", "l", "a"}, {"--key", "k", "--idle", "1h", "a"},
+		{"--log", "ssh://host/a"}, {"--no-loose", "ssh://host/a"}, {"--max-bytes", "0", "a"}, {"--checkpoint", "x", "a"}} {
 		if r := run("pv-put", put.Run, iotest.ErrReader(fmt.Errorf("read")), args...); r.status != 2 || r.out != "" || strings.Count(r.err, "\n") != 1 {
 			t.Errorf("%q: %+v", args, r)
 		}

@@ -20,23 +20,24 @@ import (
 	"preserve/lib/tool"
 )
 
-const usage = `usage: pv-serve --as NAME --allow put,has[,heal][,get] [--max-bytes SIZE] [--idle TIME] REPO
+const usage = `usage: pv-serve --as NAME --allow put,has[,heal][,get] [--max-bytes SIZE]
+                [--idle DURATION] REPO
 
-	in authorized_keys, one line for each client:
-	restrict,command="pv-serve --as laptop --allow put,has /srv/repo" ssh-ed25519 AAAA…
+    in authorized_keys, one line for each client:
+    restrict,command="pv-serve --as web --allow put,has /srv/web" ssh-ed25519 A…
 
-Run by sshd in place of what the client asks for: it lets the client put snapshots
-into REPO, an absolute path, or read it, and nothing else. What was stored can be
-changed or removed by nobody who comes in so.
+sshd runs it in place of what the client asks for. The client can put snapshots
+into REPO, an absolute path, or read it, and nothing else: it can change and
+remove nothing that is stored. REPO/log says who stored what.
 
-  --as NAME         what the repository's lists call the client
-  --allow LIST      put: store; has: ask which of its snapshots are there; get:
-                    read everything (sealed, as it is); heal: with put, add blobs
-                    without a snapshot
-  --max-bytes SIZE  store no more when all files of REPO together would have more:
+  --as NAME         what the repository's lists and its log call the client
+  --allow LIST      put: store snapshots; has: ask which of them are there;
+                    heal: with put, add blobs that belong to no snapshot;
+                    get: read everything, sealed as it is
+  --max-bytes SIZE  store no more when the files of REPO would have more in all:
                     bytes, or a number with K, M, G or T
-  --idle TIME       end a run when no blob arrives, or nothing is asked and taken, for
-                    so long (default 1h; 0: never)
+  --idle DURATION   end a run in which no blob arrives, or nothing is asked and
+                    taken, for so long (default 1h; 0: never)
   -v, -q            say more, say only errors and warnings
 `
 
