@@ -78,6 +78,8 @@ type Reader struct {
 	err     error
 	waiting atomic.Bool
 	stall   time.Duration
+	until   time.Time // when reading gives up; zero for never
+	gaveUp  error     // ErrStall or ErrLate
 	src     io.Reader
 }
 
@@ -107,21 +109,38 @@ var ErrStall = errors.New("nothing arrived for too long: the stage before hangs 
 // sources with a SetReadDeadline.
 func (r *Reader) SetStall(d time.Duration) { r.stall = d }
 
+// ErrLate is returned when reading goes on for longer than SetUntil allows.
+var ErrLate = errors.New("the time for reading is over")
+
+// SetUntil lets reading give up at a time, whatever arrives, also inside a record: who sends it
+// a byte at a time never stalls. It ends a read that waits as SetStall does.
+func (r *Reader) SetUntil(t time.Time) { r.until = t }
+
 type readFunc func([]byte) (int, error)
 
 func (f readFunc) Read(p []byte) (int, error) { return f(p) }
 
 func (r *Reader) read(p []byte) (int, error) {
-	if r.stall > 0 {
-		if f, ok := r.src.(interface{ SetReadDeadline(time.Time) error }); ok {
-			_ = f.SetReadDeadline(time.Now().Add(r.stall)) // a file or terminal has none: it cannot stall so
+	bounded, now := !r.until.IsZero(), time.Now()
+	if bounded && now.After(r.until) {
+		r.gaveUp = ErrLate
+		return 0, r.gaveUp
+	}
+	if f, ok := r.src.(interface{ SetReadDeadline(time.Time) error }); ok && (bounded || r.stall > 0) {
+		deadline := r.until
+		if at := now.Add(r.stall); r.stall > 0 && (!bounded || at.Before(deadline)) {
+			deadline = at
 		}
+		_ = f.SetReadDeadline(deadline) // a file or terminal has none: it cannot stall so
 	}
 	r.waiting.Store(true)
 	n, err := r.src.Read(p)
 	r.waiting.Store(false)
 	if errors.Is(err, os.ErrDeadlineExceeded) {
-		err = ErrStall
+		if err = ErrStall; bounded && !time.Now().Before(r.until) {
+			err = ErrLate
+		}
+		r.gaveUp = err
 	}
 	return n, err
 }
@@ -178,6 +197,8 @@ func (r *Reader) Head() (*Head, error) {
 func (r *Reader) checkMagic() error {
 	b := r.s.Peek(1 + len(Magic))
 	switch {
+	case len(b) < 1+len(Magic) && r.gaveUp != nil:
+		return r.gaveUp
 	case len(b) == 0:
 		if _, err := r.s.Next(nil, 1); err != nil && err != io.EOF {
 			return err
@@ -257,6 +278,9 @@ func (r *Reader) next() (Record, error) {
 		r.at = r.s.Offset()
 		return r.take("head")
 	}
+	if r.ended && r.loose && r.gaveUp != nil {
+		return nil, r.gaveUp
+	}
 	if r.ended {
 		if len(r.s.Peek(1)) > 0 {
 			return nil, r.Wrap(ErrAfter)
@@ -309,7 +333,7 @@ func (r *Reader) take(only string) (Record, error) {
 		return v, nil
 	case err == io.EOF, errors.Is(err, io.ErrUnexpectedEOF):
 		return nil, ErrCut
-	case errors.Is(err, ErrStall):
+	case errors.Is(err, ErrStall), errors.Is(err, ErrLate):
 		return nil, err
 	}
 	return nil, r.Wrap(err)

@@ -163,6 +163,27 @@ func TestIdleOutput(t *testing.T) {
 	}
 }
 
+// A peer that sends a record, or the head, a byte at a time never stalls, and is as idle as one
+// that sends no blob.
+func TestIdleInsideARecord(t *testing.T) {
+	t.Parallel()
+	in := upStream(t, storetest.New(1).Tree(2, 2, 2, 4000))
+	for _, n := range []int{0, 5000} {
+		dir := filepath.Join(t.TempDir(), "repo")
+		cmd, w, errs := start(t, "--idle", "500ms", "--stall", "1m", dir)
+		_, err := w.Write(in[:n])
+		for deadline := time.Now().Add(20 * time.Second); err == nil && time.Now().Before(deadline); n++ { // until it hangs up
+			_, err = w.Write(in[n : n+1])
+			time.Sleep(50 * time.Millisecond)
+		}
+		w.Close()
+		_ = cmd.Wait()
+		if code := cmd.ProcessState.ExitCode(); err == nil || code != 1 || !strings.Contains(errs.String(), "the peer is alive, but has sent no blob for 500ms") {
+			t.Fatalf("%v, %d %s", err, code, errs)
+		}
+	}
+}
+
 // What a pv-put that was killed was writing is removed by the next.
 func TestKilledLeavesNothingForLong(t *testing.T) {
 	t.Parallel()

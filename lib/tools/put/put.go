@@ -128,9 +128,11 @@ func Run(env *tool.Env) error {
 	env.IdleOutput(o.idle)
 	r := rec.NewReader(in, rec.Sealed)
 	r.SetStall(o.stall)
+	l := &loop{env: env, r: r, idle: o.idle}
+	l.alive()
 	h, err := r.Head()
 	if err != nil {
-		return err
+		return l.late(err)
 	}
 	if h.Order == rec.Down {
 		return fmt.Errorf("a stream in order %q is for pv-open: pv-put takes the orders %q and %q", h.Order, rec.Up, rec.Loose)
@@ -156,7 +158,7 @@ func Run(env *tool.Env) error {
 	}
 	defer env.OnExit(p.Abort)() // taken back after Close
 	defer p.Close()
-	l := &loop{env: env, r: r, p: p, order: h.Order, idle: o.idle}
+	l.p, l.order = p, h.Order
 	if h.Order == rec.Up {
 		return l.logged(l.commit())
 	}
@@ -293,7 +295,7 @@ func (l *loop) added() string {
 func (l *loop) each(blob func(*rec.Blob) error) (*rec.End, error) {
 	var end *rec.End
 	status := 0
-	last := time.Now() // when the last blob was stored
+	l.alive()
 	for {
 		v, err := l.r.Next()
 		if err == io.EOF {
@@ -301,18 +303,18 @@ func (l *loop) each(blob func(*rec.Blob) error) (*rec.End, error) {
 			return end, nil
 		}
 		if err != nil {
-			return nil, err
+			return nil, l.late(err)
 		}
 		switch v := v.(type) {
 		case *rec.Blob:
 			err = blob(v)
 			v.Free()
-			last = time.Now()
+			l.alive()
 		case *rec.Session:
 			err = l.p.Session(v)
 		case *rec.Checkpoint:
 			err = l.checkpoint(v.ID)
-			last = time.Now()
+			l.alive()
 		case *rec.Missing:
 			l.env.Warn("blob %s was missing where the stream was made", v.ID)
 		case *rec.Stored, *rec.Toc:
@@ -330,13 +332,25 @@ func (l *loop) each(blob func(*rec.Blob) error) (*rec.End, error) {
 		case *rec.Tick:
 			err = l.p.Turn()
 		}
-		if _, ends := v.(*rec.End); err == nil && !ends && l.idle > 0 && time.Since(last) > l.idle {
-			err = fmt.Errorf("the peer is alive, but has sent no blob for %v", l.idle)
-		}
 		if err != nil {
 			return nil, l.wrap(err)
 		}
 	}
+}
+
+// alive lets the peer have its time again: for the next blob, however it comes.
+func (l *loop) alive() {
+	if l.idle > 0 {
+		l.r.SetUntil(time.Now().Add(l.idle))
+	}
+}
+
+// late says of a peer whose time was over what it has not done.
+func (l *loop) late(err error) error {
+	if errors.Is(err, rec.ErrLate) {
+		return fmt.Errorf("the peer is alive, but has sent no blob for %v", l.idle)
+	}
+	return err
 }
 
 // checkpoint makes durable what came so far.
