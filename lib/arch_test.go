@@ -77,7 +77,7 @@ var allowed = []struct {
 	{6, "tools/put", []string{"confine", "id", "rec", "remote", "store", "tool"}},
 	{6, "tools/get", []string{"confine", "id", "ids", "rec", "remote", "store", "tool"}},
 	{6, "tools/open", []string{"box", "confine", "content", "id", "jsontext", "key", "page", "reading", "rec", "snap", "spool", "tool", "unseal", "visible", "walk"}},
-	{6, "tools/unpack", []string{"confine", "content", "id", "page", "reading", "rec", "snap", "spool", "tool", "tree", "unseal"}},
+	{6, "tools/unpack", []string{"confine", "content", "id", "page", "pattern", "reading", "rec", "snap", "spool", "tool", "tree", "unseal"}},
 	{6, "tools/ls", []string{"confine", "content", "id", "jsontext", "page", "reading", "rec", "snap", "tool"}},
 	{6, "tools/diff", []string{"confine", "content", "page", "reading", "rec", "tool", "tree"}},
 	{6, "tools/tar", []string{"confine", "content", "id", "reading", "rec", "snap", "tarball", "tool"}},

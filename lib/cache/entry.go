@@ -37,6 +37,7 @@ const (
 	hasDev
 	hasX
 	isAlone
+	hasOmitted
 	allFields = 1<<iota - 1
 )
 
@@ -71,6 +72,7 @@ func fieldsOf(e *rec.Entry) (has uint64) {
 	set(hasDev, e.Dev != 0)
 	set(hasX, len(e.X) > 0)
 	set(isAlone, e.Alone)
+	set(hasOmitted, len(e.Omitted) > 0)
 	return has
 }
 
@@ -137,6 +139,12 @@ func encodeEntry(w *wire.Writer, prev string, e *rec.Entry) {
 		for _, x := range e.X {
 			w.BinString(x.Key)
 			w.Bin(x.Raw)
+		}
+	}
+	if has&hasOmitted != 0 {
+		w.Uint(uint64(len(e.Omitted)))
+		for _, name := range e.Omitted {
+			w.BinString(name)
 		}
 	}
 }
@@ -220,6 +228,11 @@ func decodeEntry(c *wire.Cursor, prev string, nrefs int, e *rec.Entry) error {
 		for n := c.Uint(64); n > 0 && c.Err() == nil; n-- {
 			key := string(c.Bin(256))
 			e.X = append(e.X, rec.XField{Key: key, Raw: append([]byte{}, c.Bin(rec.MaxEntry)...)})
+		}
+	}
+	if has&hasOmitted != 0 {
+		for n := c.Uint(rec.MaxXAttrs); n > 0 && c.Err() == nil; n-- {
+			e.Omitted = append(e.Omitted, string(c.Bin(rec.MaxName)))
 		}
 	}
 	if fieldsOf(e) != has {

@@ -248,6 +248,9 @@ func (w *Writer) write() error {
 	for _, x := range e.XAttrs {
 		w.extras += len(x.Name) + len(x.Value)
 	}
+	for _, name := range e.Omitted {
+		w.extras += len(name)
+	}
 	if w.count >= writeEntries || w.extras >= writeBytes || w.bytes >= writePage || w.chunks >= writeChunks {
 		return w.cut()
 	}

@@ -20,7 +20,7 @@ import (
 
 // byteKeys are the keys of records whose values hold bytes, not words.
 var byteKeys = map[string]bool{
-	"path": true, "target": true, "leader": true, "xattrs": true, "ext": true, // entry
+	"path": true, "target": true, "leader": true, "xattrs": true, "omitted": true, "ext": true, // entry
 	"roots": true, "base": true, "nonce": true, // head
 	"data":  true,                 // chunk, session, blob
 	"users": true, "groups": true, // names, end

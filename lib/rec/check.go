@@ -61,12 +61,17 @@ func (e *Entry) check(seen uint64) error {
 		return bad("skipped or unread")
 	case (e.Type == Dir || e.Type == HardLink) && e.Links != 0:
 		return bad("link count")
-	case !e.plain() && (e.Mode|e.UID|e.GID|e.Flags|e.Links != 0 || e.MTime != Time{} || len(e.XAttrs) > 0):
+	case !e.plain() && (e.Mode|e.UID|e.GID|e.Flags|e.Links != 0 || e.MTime != Time{} || len(e.XAttrs)+len(e.Omitted) > 0):
 		return fmt.Errorf("metadata: only the first record of a file has it: %w", errField)
 	case e.Err != "" && e.Type == HardLink:
 		return bad("err")
 	case e.Err != "" && (len(e.Extents) > 0 || e.More || e.Off != 0):
 		return fmt.Errorf("content: an entry with err %w", errField)
+	}
+	if len(e.Omitted) > 0 {
+		if err := e.checkOmitted(); err != nil {
+			return err
+		}
 	}
 	if e.Type == HardLink {
 		if e.Leader == "" {
@@ -133,7 +138,7 @@ func (e *Entry) canonical(seen uint64) error {
 		{kMode, plain}, {kUID, plain}, {kGID, plain}, {kMTime, plain}, {kSize, e.Type == File},
 		{kOff, e.Off != 0}, {kMore, e.More}, {kLinks, e.Links > 1}, {kTarget, e.Type == Symlink},
 		{kLeader, e.Type == HardLink}, {kRdev, e.Type == Char || e.Type == Block}, {kFlags, e.Flags != 0},
-		{kXAttrs, len(e.XAttrs) > 0}, {kErr, e.Err != ""}, {kInconsistent, e.Inconsistent}, {kWay, e.Way},
+		{kXAttrs, len(e.XAttrs) > 0}, {kOmitted, len(e.Omitted) > 0}, {kErr, e.Err != ""}, {kInconsistent, e.Inconsistent}, {kWay, e.Way},
 		{kSkipped, e.Skipped}, {kUnread, e.Unread}, {kExt, len(e.Extents) > 0},
 	} {
 		if (seen>>f.k&1 == 1) != f.want {

@@ -64,7 +64,10 @@ type Entry struct {
 	Minor  uint32
 	Flags  uint32 // inode flags that a restore can set
 	XAttrs []XAttr
-	Err    string // why there is no content; the entry is kept, or it would look deleted
+	// Omitted names extended attributes that the file may have and the entry lacks, in order:
+	// they were left out on request, or could not be read. AnyXAttr alone stands for all.
+	Omitted []string
+	Err     string // why there is no content; the entry is kept, or it would look deleted
 	// Inconsistent says that the file changed while it was read, each time.
 	Inconsistent bool
 	// Way says of a directory that it is only on the way to something: not all
@@ -120,7 +123,7 @@ const (
 
 // The canonical order of keys.
 var entryKeys = []string{"t", "path", "type", "mode", "uid", "gid", "mtime", "size", "off", "more", "links",
-	"target", "leader", "rdev", "flags", "xattrs", "err", "inconsistent", "way", "skipped", "unread", "ext", "ctime", "btime", "ino", "dev", "alone"}
+	"target", "leader", "rdev", "flags", "xattrs", "omitted", "err", "inconsistent", "way", "skipped", "unread", "ext", "ctime", "btime", "ino", "dev", "alone"}
 
 const (
 	kT = iota
@@ -139,6 +142,7 @@ const (
 	kRdev
 	kFlags
 	kXAttrs
+	kOmitted
 	kErr
 	kInconsistent
 	kWay
@@ -182,6 +186,7 @@ func (e *Entry) Encode(w *wire.Writer, form Form) {
 	set(kRdev, e.Type == Char || e.Type == Block)
 	set(kFlags, e.Flags != 0)
 	set(kXAttrs, len(e.XAttrs) > 0)
+	set(kOmitted, len(e.Omitted) > 0)
 	set(kErr, e.Err != "")
 	set(kInconsistent, e.Inconsistent)
 	set(kWay, e.Way)
@@ -251,6 +256,11 @@ func (e *Entry) encodeField(w *wire.Writer, k int) {
 			w.Array(2)
 			w.BinString(x.Name)
 			w.Bin(x.Value)
+		}
+	case kOmitted:
+		w.Array(len(e.Omitted))
+		for _, name := range e.Omitted {
+			w.BinString(name)
 		}
 	case kErr:
 		w.Str(e.Err)
@@ -400,6 +410,10 @@ func (e *Entry) decodeField(c *wire.Cursor, k int) {
 		e.Flags = uint32(c.Uint(math.MaxUint32))
 	case kXAttrs:
 		e.XAttrs = readXAttrs(c)
+	case kOmitted:
+		for n := c.Array(MaxXAttrs); n > 0 && c.Err() == nil; n-- {
+			e.Omitted = append(e.Omitted, string(c.Bin(MaxName)))
+		}
 	case kErr:
 		e.Err = string(c.Str(MaxText))
 	case kExt:

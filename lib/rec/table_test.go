@@ -97,12 +97,12 @@ func allowance(t *testing.T, e Entry, key string) string {
 
 // sayings has a value for each key that says something.
 var sayings = Entry{Path: "p", Mode: 0o600, UID: 1, GID: 2, MTime: Time{1, 2}, Size: 2, Off: 7, More: true, Links: 2, Target: "t",
-	Leader: "a", Major: 1, Minor: 2, Flags: 1, XAttrs: []XAttr{{"user.a", []byte("b")}}, Err: "no", Inconsistent: true, Way: true, Skipped: true,
+	Leader: "a", Major: 1, Minor: 2, Flags: 1, XAttrs: []XAttr{{"user.a", []byte("b")}}, Omitted: []string{"user.b"}, Err: "no", Inconsistent: true, Way: true, Skipped: true,
 	Unread: true, Extents: []Extent{{Hole: true, Len: 2}}, CTime: Time{1, 2}, BTime: Time{1, 2}, Ino: 1, Dev: 1, Alone: true}
 
 func accepts(t *testing.T, e Entry, key string, on bool) bool {
 	k := -1
-	var has [27]bool
+	var has [28]bool
 	for i, name := range entryKeys {
 		if name == key {
 			k = i

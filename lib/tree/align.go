@@ -28,12 +28,17 @@ func (m *meta) compare(st *Stat) (d diff, err error) {
 			d.owner, m.noOwner = false, true
 		}
 	}
+	if omit := m.t.into.Omit; omit.Out(xattrAccessACL) {
+		_, err := m.in.get(xattrAccessACL, nil)
+		m.listless = err != nil // a list that is there stays, and its mask is in the mode
+	}
 	d.mode = e.Type != rec.Symlink && m.wantMode() != st.Mode
 	d.mtime = e.MTime != st.MTime
-	xs, err := m.in.xattrs()
+	a, err := m.in.xattrs(m.t.into.Omit)
 	if err != nil {
 		return d, err
 	}
+	xs := a.XAttrs
 	for _, x := range xs {
 		d.names = append(d.names, x.Name)
 	}
@@ -59,13 +64,16 @@ func (t *Target) deniedOwner(e *rec.Entry) (group, denied bool) {
 func (m *meta) xattrsDiffer(have []rec.XAttr) bool {
 	want := m.e.XAttrs
 	for _, x := range have {
+		if m.e.Omits(x.Name) && !slices.ContainsFunc(want, func(w rec.XAttr) bool { return w.Name == x.Name }) {
+			continue
+		}
 		i, found := slices.BinarySearchFunc(want, x.Name, func(w rec.XAttr, name string) int { return bytes.Compare([]byte(w.Name), []byte(name)) })
 		if !found && stale(x.Name) || found && !bytes.Equal(want[i].Value, x.Value) {
 			return true
 		}
 	}
 	for _, x := range want {
-		if x.Name == xattrCapability && m.noOwner {
+		if x.Name == xattrCapability && m.noOwner || m.t.into.Omit.Out(x.Name) {
 			continue
 		}
 		if !slices.ContainsFunc(have, func(h rec.XAttr) bool { return h.Name == x.Name }) {

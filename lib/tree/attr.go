@@ -160,29 +160,41 @@ func splitNames(list []byte) []string {
 	return names
 }
 
-// xattrs returns all extended attributes in order of name, at most
-// rec.MaxXAttrs bytes of them, else ErrAttributes.
-func (i inode) xattrs() ([]rec.XAttr, error) {
-	names, err := i.xattrNames()
-	if len(names) == 0 {
-		return nil, err
+// xattrs returns the extended attributes in order of name but for those that o leaves alone, at most
+// rec.MaxXAttrs bytes of them, else ErrAttributes. The error is the first; those that can be read
+// are returned, and the names of the others.
+func (i inode) xattrs(o *Omit) (a Attributes, err error) {
+	if o != nil && o.All {
+		return unknown(), nil
 	}
-	var xs []rec.XAttr
+	names, err := i.xattrNames()
+	if err != nil {
+		return unknown(), err
+	}
 	total := 0
 	for _, name := range names {
-		value, err := i.xattr(name)
-		switch {
-		case err == unix.ENODATA, unsupported(err):
-			continue // removed meanwhile, or only a name
-		case err != nil:
-			return nil, op("read extended attribute "+rec.Quote(name), err)
+		var value []byte
+		left := o.Out(name)
+		if !left {
+			var verr error
+			value, verr = i.xattr(name)
+			if verr == unix.ENODATA || unsupported(verr) {
+				continue // removed meanwhile, or only a name
+			}
+			if left = verr != nil; left && err == nil {
+				err = op("read extended attribute "+rec.Quote(name), verr)
+			}
 		}
 		if total += len(name) + len(value); total > rec.MaxXAttrs {
-			return nil, ErrAttributes
+			return unknown(), ErrAttributes
 		}
-		xs = append(xs, rec.XAttr{Name: name, Value: value})
+		if left {
+			a.Omitted = append(a.Omitted, name)
+		} else {
+			a.XAttrs = append(a.XAttrs, rec.XAttr{Name: name, Value: value})
+		}
 	}
-	return xs, nil
+	return a, err
 }
 
 func (i inode) xattr(name string) ([]byte, error) {
@@ -220,19 +232,23 @@ func allFlags(fd int) (uint32, error) {
 	return n, nil
 }
 
-// attributes reads what statx does not tell of an open file or directory.
-func attributes(fd int) ([]rec.XAttr, uint32, error) {
-	xs, err := inode{fd: fd}.xattrs()
-	if err != nil {
-		return nil, 0, err
+// attributes reads what statx does not tell of an open file or directory. With an error the rest is returned.
+func attributes(fd int, o *Omit) (Attributes, error) {
+	a, err := inode{fd: fd}.xattrs(o)
+	flags, ferr := getFlags(fd)
+	a.Flags = flags
+	if err == nil {
+		err = ferr
 	}
-	flags, err := getFlags(fd)
-	return xs, flags, err
+	return a, err
 }
 
 // attributesAt is attributes of a name below dirfd of any type, which open
 // opens with the flags it is given.
-func attributesAt(open func(dirfd int, path string, flags int) (int, error), dirfd int, path string, typ rec.Type) (xs []rec.XAttr, flags uint32, err error) {
+func attributesAt(open func(dirfd int, path string, flags int) (int, error), dirfd int, path string, typ rec.Type, o *Omit) (a Attributes, err error) {
+	if typ != rec.File && typ != rec.Dir && o != nil && o.All {
+		return unknown(), nil // they have no flags
+	}
 	var fd int
 	switch typ {
 	case rec.File:
@@ -243,14 +259,13 @@ func attributesAt(open func(dirfd int, path string, flags int) (int, error), dir
 		fd, err = open(dirfd, path, openPath)
 	}
 	if err != nil {
-		return nil, 0, op("open", err)
+		return unknown(), op("open", err)
 	}
 	defer closeFD(fd)
 	if typ == rec.File || typ == rec.Dir {
-		return attributes(fd)
+		return attributes(fd, o)
 	}
-	xs, err = pathInode(fd).xattrs()
-	return xs, 0, err
+	return pathInode(fd).xattrs(o)
 }
 
 // openInPlace opens a directory by its place first: opened by its name, it would

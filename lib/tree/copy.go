@@ -123,8 +123,9 @@ func (l *leader) describe(in inode, dirfd int, path string) (*rec.Entry, error) 
 	e := *l.node.e
 	if e.Links == 0 { // only what it is was kept
 		st.entry(&e)
-		var err error
-		if e.XAttrs, err = in.xattrs(); err == nil && in.proc == "" {
+		a, err := in.xattrs(nil)
+		e.XAttrs = a.XAttrs
+		if err == nil && in.proc == "" {
 			e.Flags, err = getFlags(in.fd)
 		}
 		if err == nil && e.Type == rec.Symlink {

@@ -125,7 +125,7 @@ func (w *walker) through(dirfd int, path, name string, top bool) (kept bool, err
 	}
 	w.e.Links = 0
 	if w.Attributes {
-		w.attributes(placeAttributes(fd, st.Type))
+		w.attributes(placeAttributes(fd, st.Type, w.Omit))
 	}
 	return false, w.visit(&w.e)
 }
@@ -208,17 +208,16 @@ func openPlace(place int, typ rec.Type) (int, error) {
 }
 
 // placeAttributes is attributes of what a descriptor names the place of.
-func placeAttributes(place int, typ rec.Type) ([]rec.XAttr, uint32, error) {
+func placeAttributes(place int, typ rec.Type, o *Omit) (Attributes, error) {
 	if typ != rec.File && typ != rec.Dir {
-		xs, err := pathInode(place).xattrs()
-		return xs, 0, err
+		return pathInode(place).xattrs(o)
 	}
 	fd, err := openPlace(place, typ)
 	if err != nil {
-		return nil, 0, op("open", err)
+		return unknown(), op("open", err)
 	}
 	defer closeFD(fd)
-	return attributes(fd)
+	return attributes(fd, o)
 }
 
 // Follow lets OpenEntry and EntryAttributes follow links, as a walk with
@@ -246,21 +245,21 @@ func (s *Source) OpenEntry(e *rec.Entry) (*File, error) {
 	if err != nil {
 		return nil, op("open", err)
 	}
-	return &File{fd: fd, hole: -1}, nil
+	return &File{fd: fd, omit: s.Omit, hole: -1}, nil
 }
 
 // EntryAttributes is Attributes of the entry's path; links are followed as by
 // OpenEntry.
-func (s *Source) EntryAttributes(e *rec.Entry) ([]rec.XAttr, uint32, error) {
+func (s *Source) EntryAttributes(e *rec.Entry) (Attributes, error) {
 	if !s.follow {
 		return s.Attributes(e.Path, e.Type)
 	}
 	place, err := s.place(e)
 	if err != nil {
-		return nil, 0, err
+		return unknown(), err
 	}
 	defer closeFD(place)
-	return placeAttributes(place, e.Type)
+	return placeAttributes(place, e.Type, s.Omit)
 }
 
 // isLink reports whether an error says that there is a link in a path.

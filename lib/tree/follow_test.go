@@ -87,7 +87,7 @@ func TestFollow(t *testing.T) {
 		must(t, f.Close())
 	}
 	for _, e := range es {
-		if _, _, err := s.EntryAttributes(e); err != nil {
+		if _, err := s.EntryAttributes(e); err != nil {
 			t.Errorf("attributes of %q: %v", e.Path, err)
 		}
 	}
@@ -169,7 +169,7 @@ func TestFollowMany(t *testing.T) {
 	defer s.Close()
 	must(t, s.Follow())
 	for _, e := range es {
-		if _, _, err := s.EntryAttributes(e); err != nil {
+		if _, err := s.EntryAttributes(e); err != nil {
 			t.Errorf("%q: %v", e.Path, err)
 		}
 	}
@@ -251,7 +251,7 @@ func TestFollowReplaced(t *testing.T) {
 		if f, err := s.OpenEntry(e); !errors.Is(err, ErrReplaced) {
 			t.Errorf("%s: opened %v, %v", path, f, err)
 		}
-		if _, _, err := s.EntryAttributes(e); !errors.Is(err, ErrReplaced) {
+		if _, err := s.EntryAttributes(e); !errors.Is(err, ErrReplaced) {
 			t.Errorf("attributes of %s: %v", path, err)
 		}
 		e.Ino = 0 // as if a stage in between had dropped it
@@ -259,7 +259,7 @@ func TestFollowReplaced(t *testing.T) {
 			t.Errorf("%s without inode: opened %v, %v", path, f, err)
 		}
 	}
-	if _, _, err := s.EntryAttributes(find(es, "dir")); !errors.Is(err, ErrReplaced) {
+	if _, err := s.EntryAttributes(find(es, "dir")); !errors.Is(err, ErrReplaced) {
 		t.Errorf("attributes of dir: %v", err)
 	}
 	must(t, os.Remove(filepath.Join(dir, "plain")))

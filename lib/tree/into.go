@@ -29,6 +29,8 @@ type Into struct {
 	// Copied, if not nil, is told of each hard link that became a copy of its file, and why no link
 	// can be made. It is called by many goroutines.
 	Copied func(path string, why error)
+	// Omit leaves extended attributes alone, on what is made and on what is there.
+	Omit *Omit
 	// KeepDirSymlink follows a symbolic link of ours or root's that leads to a directory, where
 	// the snapshot has a directory.
 	KeepDirSymlink bool

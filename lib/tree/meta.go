@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"preserve/lib/acl"
 	"preserve/lib/rec"
 )
 
@@ -21,14 +22,15 @@ func isSecurity(name string) bool { return strings.HasPrefix(name, "security.") 
 
 // A meta gives one thing that was just made the metadata of its entry.
 type meta struct {
-	t       *Target
-	e       *rec.Entry
-	in      inode
-	xattrs  []string // that it may have already
-	exact   bool     // it has just these
-	flags   bool     // it may have inode flags already
-	coarse  bool     // its times may not be kept to the nanosecond
-	noOwner bool     // the owner could not be set
+	t        *Target
+	e        *rec.Entry
+	in       inode
+	xattrs   []string // that it may have already
+	exact    bool     // it has just these
+	flags    bool     // it may have inode flags already
+	coarse   bool     // its times may not be kept to the nanosecond
+	noOwner  bool     // the owner could not be set
+	listless bool     // it does not have the entry's access list
 }
 
 // meta is for something just made, by its open file; g, which may be nil, is
@@ -127,7 +129,7 @@ func (m *meta) chown(uid, gid uint32) error {
 	if e.Mode&0o6000 != 0 {
 		t.left.SetID++
 	}
-	if slices.ContainsFunc(e.XAttrs, func(x rec.XAttr) bool { return x.Name == xattrCapability }) {
+	if slices.ContainsFunc(e.XAttrs, func(x rec.XAttr) bool { return x.Name == xattrCapability }) && !m.leaves(xattrCapability) {
 		t.left.Capabilities++
 	}
 	return nil
@@ -140,14 +142,21 @@ func (m *meta) lchown(uid, gid int) error {
 	return unix.Fchownat(m.in.fd, "", uid, gid, unix.AT_EMPTY_PATH)
 }
 
+// leaves reports whether an extended attribute is neither set nor removed: on request, or since the entry does not
+// know it.
+func (m *meta) leaves(name string) bool { return m.t.into.Omit.Out(name) || m.e.Omits(name) }
+
 // setXAttrs sets the entry's extended attributes, and removes those that the
 // thing got from the directory around it.
 func (m *meta) setXAttrs() error {
 	for _, name := range m.xattrs {
+		if m.t.into.Omit.Out(name) {
+			continue
+		}
 		if !m.exact && (name == xattrDefaultACL && m.e.Type != rec.Dir || m.e.Type == rec.Symlink) {
 			continue
 		}
-		if slices.ContainsFunc(m.e.XAttrs, func(x rec.XAttr) bool { return x.Name == name }) {
+		if slices.ContainsFunc(m.e.XAttrs, func(x rec.XAttr) bool { return x.Name == name }) || m.e.Omits(name) {
 			continue
 		}
 		err := m.in.remove(name)
@@ -162,42 +171,69 @@ func (m *meta) setXAttrs() error {
 	for i := range m.e.XAttrs {
 		x := &m.e.XAttrs[i]
 		switch {
+		case m.t.into.Omit.Out(x.Name):
+			m.listless = m.listless || x.Name == xattrAccessACL
+			continue
 		case x.Name == xattrCapability && m.noOwner:
 			continue // counted by chown
 		case x.Name == xattrAccessACL:
 			list = x
 			continue // it sets the mode, which may forbid the attributes after it
 		}
-		if err := m.giveXAttr(x); err != nil {
+		if _, err := m.giveXAttr(x); err != nil {
 			return err
 		}
 	}
 	if list != nil {
-		return m.giveXAttr(list)
+		set, err := m.giveXAttr(list)
+		m.listless = !set
+		return err
 	}
 	return nil
 }
 
 // giveXAttr sets one extended attribute, and reports it if that is not possible.
-func (m *meta) giveXAttr(x *rec.XAttr) error {
-	err := m.setXAttr(x)
+func (m *meta) giveXAttr(x *rec.XAttr) (set bool, err error) {
+	err = m.setXAttr(x)
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
 		// Too large for this file system's inodes, as a rule, and not a
 		// full disk: writing the next file tells.
 		err = errTooLarge
 	}
-	return m.soften("set extended attribute "+rec.Quote(x.Name), err)
+	return err == nil, m.soften("set extended attribute "+rec.Quote(x.Name), err)
 }
 
 var errTooLarge = errors.New("no room for it in this file system")
 
 // wantMode is the mode that the thing should have. Without ownership nobody gets
-// the power of another.
+// the power of another. Without its access list the group does not get what the list's mask, which
+// stands in its place in the mode, leaves to others.
 func (m *meta) wantMode() uint32 {
+	mode := m.e.Mode
 	if m.noOwner {
-		return m.e.Mode &^ 0o6000
+		mode &^= 0o6000
 	}
-	return m.e.Mode
+	if m.listless {
+		mode = mode&^0o070 | ownGroup(m.e)
+	}
+	return mode
+}
+
+// ownGroup is what the owning group may do by an entry's access list, as bits of its mode.
+func ownGroup(e *rec.Entry) uint32 {
+	perm := e.Mode >> 3 & 7 // the mask, if there is one
+	for _, x := range e.XAttrs {
+		list, err := acl.Decode(x.Value)
+		if x.Name != xattrAccessACL || err != nil {
+			continue
+		}
+		for _, a := range list {
+			if a.Tag == acl.GroupObj {
+				perm &= uint32(a.Perm)
+			}
+		}
+	}
+	return perm << 3
 }
 
 // chmod sets the mode.

@@ -20,6 +20,8 @@ type Source struct {
 	roots []rec.Root // in path order, none below another
 	fds   []int      // of their Dirs
 	dirs  map[string]int
+	// Omit leaves some extended attributes out. Set it before anything is opened.
+	Omit *Omit
 	// follow is set by Follow.
 	follow bool
 	// systems are the answers of FileSystem, by device.
@@ -99,7 +101,7 @@ func (s *Source) Open(path string) (*File, error) {
 	if err != nil {
 		return nil, op("open", err)
 	}
-	return &File{fd: fd, hole: -1}, nil
+	return &File{fd: fd, omit: s.Omit, hole: -1}, nil
 }
 
 // openLeased opens a file for reading. Where a file server holds a lease on it,
@@ -185,19 +187,20 @@ func (s *Source) Link(path string) (string, error) {
 // Attributes reads the extended attributes of every namespace that the caller
 // may see, in order of name, and the inode flags of SettableFlags, of an entry of
 // any type. Where the file system has none there are none. The error is
-// ErrAttributes for too many.
-func (s *Source) Attributes(path string, typ rec.Type) (xs []rec.XAttr, flags uint32, err error) {
+// ErrAttributes for too many. What Omit leaves alone, or cannot be read, is in Omitted, with an error too.
+func (s *Source) Attributes(path string, typ rec.Type) (Attributes, error) {
 	dirfd, err := s.dir(path)
 	if err != nil {
-		return nil, 0, err
+		return unknown(), err
 	}
-	return attributesAt(openBeneath, dirfd, path, typ)
+	return attributesAt(openBeneath, dirfd, path, typ, s.Omit)
 }
 
 // A File is an open file of a Source. ReadAt, Stat, Same and Attributes may be
 // called from several goroutines, NextSegment from one.
 type File struct {
 	fd   int
+	omit *Omit
 	hole int64 // where the last segment ended; -1 before the first
 	// told is the size that the system reports of a file that is longer, and size how long it
 	// is. See Reveal.
@@ -318,7 +321,7 @@ func (f *File) Same(e *rec.Entry) error {
 }
 
 // Attributes is Source.Attributes of the open file.
-func (f *File) Attributes() ([]rec.XAttr, uint32, error) { return attributes(f.fd) }
+func (f *File) Attributes() (Attributes, error) { return attributes(f.fd, f.omit) }
 
 // NextSegment returns the next stretch of data at or after off; between
 // segments, and behind the last one up to the size, there are holes. When there

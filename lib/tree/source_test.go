@@ -55,7 +55,7 @@ func TestSourceStaysInside(t *testing.T) {
 			if !errors.Is(err, want) && !(want == loop && errors.Is(err, notDir)) {
 				t.Errorf("open %q: %v, want %v", path, err, want)
 			}
-			if _, _, err = s.Attributes(path, rec.File); want != nil && err == nil {
+			if _, err = s.Attributes(path, rec.File); want != nil && err == nil {
 				t.Errorf("attributes of %q: no error", path)
 			}
 		}
@@ -181,7 +181,8 @@ func TestAttributes(t *testing.T) {
 			"names/a":        "",
 		} {
 			e := find(walk(t, []rec.Root{{Dir: dir}}, false), path)
-			xs, _, err := s.Attributes(path, e.Type)
+			a, err := s.Attributes(path, e.Type)
+			xs := a.XAttrs
 			must(t, err)
 			var names []string
 			for _, x := range xs {
@@ -191,11 +192,11 @@ func TestAttributes(t *testing.T) {
 				t.Errorf("%s: %s, want %s", path, got, want)
 			}
 		}
-		if _, flags, err := s.Attributes("special/immutable", rec.File); err != nil || flags != flagImmutable|flagNoDump {
-			t.Errorf("flags %s: %v", FlagNames(flags), err)
+		if a, err := s.Attributes("special/immutable", rec.File); err != nil || a.Flags != flagImmutable|flagNoDump {
+			t.Errorf("flags %s: %v", FlagNames(a.Flags), err)
 		}
-		if _, flags, err := s.Attributes("special/frozen", rec.Dir); err != nil || flags != flagImmutable|flagNoAtime {
-			t.Errorf("flags %s: %v", FlagNames(flags), err)
+		if a, err := s.Attributes("special/frozen", rec.Dir); err != nil || a.Flags != flagImmutable|flagNoAtime {
+			t.Errorf("flags %s: %v", FlagNames(a.Flags), err)
 		}
 	})
 }
@@ -218,20 +219,21 @@ func TestLargeAttribute(t *testing.T) {
 	s, err := OpenRoots([]rec.Root{{Dir: dir}})
 	must(t, err)
 	defer s.Close()
-	xs, _, err := s.Attributes("f", rec.File)
+	a, err := s.Attributes("f", rec.File)
+	xs := a.XAttrs
 	if err != nil || len(xs) != 201 || len(xs[200].Value) != 60000 {
 		t.Fatalf("%d attributes: %v", len(xs), err)
 	}
 	for i := range 20 {
 		must(t, unix.Setxattr(p, fmt.Sprintf("trusted.more%d", i), []byte(strings.Repeat("v", 60000)), 0))
 	}
-	if _, _, err := s.Attributes("f", rec.File); !errors.Is(err, ErrAttributes) {
+	if _, err := s.Attributes("f", rec.File); !errors.Is(err, ErrAttributes) {
 		t.Fatalf("over the limit: %v", err)
 	}
 	var r told
 	e := find(walkTo(t, []rec.Root{{Dir: dir}}, true, &r), "f")
-	if e.Err == "" || len(r.warned) != 1 {
-		t.Fatalf("%q %q", e.Err, r.warned)
+	if e.Err != "" || len(e.Omitted) != 1 || e.Omitted[0] != rec.AnyXAttr || len(r.warned) != 1 {
+		t.Fatalf("%q %q %q", e.Err, e.Omitted, r.warned)
 	}
 }
 
@@ -300,7 +302,7 @@ func TestSourceConcurrently(t *testing.T) {
 				if c, _ := contentOf(t, s, p); string(c) != fmt.Sprint(i) {
 					t.Errorf("%s: %q", p, c)
 				}
-				if _, _, err := s.Attributes(p, rec.File); err != nil {
+				if _, err := s.Attributes(p, rec.File); err != nil {
 					t.Error(err)
 				}
 			}

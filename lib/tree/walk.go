@@ -15,6 +15,8 @@ type Options struct {
 	// Attributes reads extended attributes and inode flags too. It opens every
 	// file.
 	Attributes bool
+	// Omit leaves some of them out. It goes with Attributes.
+	Omit *Omit
 	// Choose, if not nil, leaves things out.
 	Choose Chooser
 	// OneFileSystem keeps each root to the file system that it is on: to its mount,
@@ -54,9 +56,8 @@ type Reporter interface {
 // Nothing is read but directories, link targets and inodes, and no link is
 // followed. Entries are as package rec says: the first name of a file with
 // several carries Links, the others are hard links to it. A directory that
-// cannot be read is an entry with Err, and reported; so is, with
-// Options.Attributes, what has attributes that cannot be read. A directory that
-// is a repository or a cache of Preserve is an entry without children, unless it
+// cannot be read is an entry with Err, and reported. With Options.Attributes, what has
+// attributes that cannot be read is reported with ErrBare. A directory that is a repository or a cache of Preserve is an entry without children, unless it
 // is a root.
 //
 // With Options.Follow a link is the entry of what it leads to, and a directory that
@@ -188,7 +189,7 @@ func (w *walker) parent(path string) (done bool, err error) {
 	st.entry(&w.e)
 	w.e.Path, w.e.Way = path, true
 	if w.Attributes {
-		w.attributes(attributesAt(openBeneath, w.rootfd, path, rec.Dir))
+		w.attributes(attributesAt(openBeneath, w.rootfd, path, rec.Dir, w.Omit))
 	}
 	return false, w.visit(&w.e)
 }
@@ -287,13 +288,13 @@ func (w *walker) try(dirfd int, path, name string, st *Stat, top bool) (again bo
 		}
 	}
 	if w.Attributes {
-		xs, flags, err := attributesAt(openAt, dirfd, name, st.Type)
+		a, err := attributesAt(openAt, dirfd, name, st.Type, w.Omit)
 		if errors.Is(err, unix.ENOENT) {
 			w.links.forget(st) // the next name is the first
 			w.Report.Vanished(path)
 			return false, nil
 		}
-		w.attributes(xs, flags, err)
+		w.attributes(a, err)
 	}
 	return false, w.visit(e)
 }
@@ -328,7 +329,7 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 		w.fault(op("read directory", err))
 	}
 	if w.Attributes {
-		w.attributes(attributes(fd))
+		w.attributes(attributes(fd, w.Omit))
 	}
 	why := ""
 	if !top {
@@ -427,11 +428,9 @@ func (w *walker) fault(err error) {
 }
 
 // attributes adds extended attributes and flags to the entry at hand.
-func (w *walker) attributes(xs []rec.XAttr, flags uint32, err error) {
-	switch {
-	case err == nil:
-		w.e.XAttrs, w.e.Flags = xs, flags
-	case w.e.Err == "":
-		w.fault(err)
+func (w *walker) attributes(a Attributes, err error) {
+	w.e.XAttrs, w.e.Omitted, w.e.Flags = a.XAttrs, a.Omitted, a.Flags
+	if err != nil && w.e.Err == "" {
+		w.Report.Warn(w.e.Path, bare(err))
 	}
 }

@@ -248,7 +248,7 @@ func TestUnsearchable(t *testing.T) {
 		s, err := OpenRoots([]rec.Root{{Dir: dir}})
 		must(t, err)
 		defer s.Close()
-		if _, _, err := s.Attributes("read", rec.Dir); err != nil {
+		if _, err := s.Attributes("read", rec.Dir); err != nil {
 			t.Error(err)
 		}
 	})

@@ -46,6 +46,9 @@ func weigh(entries []*rec.Entry) (n int64) {
 		for _, x := range e.XAttrs {
 			n += int64(len(x.Name) + len(x.Value))
 		}
+		for _, name := range e.Omitted {
+			n += int64(len(name) + 16)
+		}
 	}
 	return n
 }

@@ -17,7 +17,7 @@ const namesake = `
 	truncate -s 5M src/a/holes
 	echo x | dd of=src/a/holes bs=1 seek=3000000 conv=notrunc status=none
 	cp /bin/true src/a/suid
-	chown 1234:5678 src/a/suid
+	chown 1:1 src/a/suid
 	chmod 4755 src/a/suid
 	echo fixed >src/a/fixed
 	ln -s target src/a/symlink

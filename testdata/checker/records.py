@@ -152,6 +152,17 @@ def xattrs(v):
     must(total <= MIB, "limit", "attributes")
 
 
+def omitted(v):
+    array(v)
+    before, total = None, 0
+    for name in v:
+        binary(1, 4096)(name)
+        must(b"\0" not in name and (before is None or name > before), "not valid", "names of attributes")
+        before, total = name, total + len(name)
+    must(total <= MIB, "limit", "attributes")
+    must(b"*" not in v or len(v) == 1, "not valid", "* is not alone")
+
+
 def rdev(v):
     array(v, 2)
     U32(v[0])
@@ -230,6 +241,7 @@ def entry_table(at_rest):
         ("rdev", rdev, False),
         ("flags", U32, False),
         ("xattrs", xattrs, False),
+        ("omitted", omitted, False),
         ("err", word, False),
         ("inconsistent", truth, False),
         ("way", truth, False),
@@ -367,8 +379,12 @@ def fields_of_type(e):
         rest = said - {"path", "type", "leader", "ctime", "btime", "ino", "dev"}
         must(not rest, "field", f"{rest} in a link")
     if e.get("off"):
-        must(not said & {"mode", "uid", "gid", "mtime", "links", "flags", "xattrs"}, "field", "a further piece")
+        must(not said & {"mode", "uid", "gid", "mtime", "links", "flags", "xattrs", "omitted"}, "field", "a further piece")
     must(not {"more", "inconsistent"} <= said, "field", "inconsistent in a piece that is not the last")
+    there = {name for name, _ in e.get("xattrs", [])}
+    must(not there & set(e.get("omitted", [])), "not valid", "an attribute is there and omitted")
+    total = sum(len(n) + len(v) for n, v in e.get("xattrs", [])) + sum(map(len, e.get("omitted", [])))
+    must(total <= MIB, "limit", "attributes")
     if e.get("err"):
         must(not said & {"ext", "off", "more"}, "field", "content of what has none")
 

@@ -20,6 +20,7 @@ type assembler struct {
 	rules  *rules
 	end    rec.End // with our own warnings
 	bare   *tool.Tally
+	omit   *tree.Omit // attributes that a content stream brings
 
 	// settle is how long after it was read a file is looked at again; 0: it is
 	// not.

@@ -19,6 +19,7 @@ type caches struct {
 	alone  *alone
 	env    *tool.Env
 	system func(*rec.Entry) tree.FileSystem
+	omit   *tree.Omit // attributes that this run leaves out
 	list   []*shelf
 	base   []id.ID // their snapshots, in the order of the command line
 	// Devices of which it was said that their files are read again.
@@ -53,7 +54,7 @@ func (c *caches) vouch(e *rec.Entry) (more *shelf, ok bool, err error) {
 			// directory above it would make another tree.
 			e.MTime = k.MTime
 		}
-		if k == nil || !c.trust.same(e, k, s.near, s.far, c.on) || c.alone.shared(k) {
+		if k == nil || !c.omit.Covers(k) || !c.trust.same(e, k, s.near, s.far, c.on) || c.alone.shared(k) {
 			continue
 		}
 		ok, err := c.complete(s, k)
@@ -61,7 +62,8 @@ func (c *caches) vouch(e *rec.Entry) (more *shelf, ok bool, err error) {
 			return nil, false, err
 		}
 		if ok {
-			e.XAttrs, e.Flags, e.Extents, e.More, e.Alone = k.XAttrs, k.Flags, k.Extents, k.More, k.Alone
+			e.XAttrs, e.Omitted, e.Flags, e.Extents, e.More, e.Alone = k.XAttrs, k.Omitted, k.Flags, k.Extents, k.More, k.Alone
+			c.omit.Apply(e)
 			return s, true, nil
 		}
 	}

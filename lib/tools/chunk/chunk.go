@@ -24,6 +24,7 @@ import (
 	"preserve/lib/cdc"
 	"preserve/lib/confine"
 	"preserve/lib/key"
+	"preserve/lib/pattern"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
 	"preserve/lib/tree"
@@ -54,6 +55,10 @@ is cut again.
   --ignore-inode   trust a file though its inode number is another
   --settle D       look at each file again D after it was read, and read it again if it
                    has changed: seconds, or 500ms, 2m (default: 1; 0: do not)
+  --no-xattrs      leave out all extended attributes, access control lists too
+  --exclude-xattr PATTERN
+                   leave out those whose names match: security.selinux, 'user.*'
+                   (may be repeated)
   -v, -q           say more, say only errors and warnings
 `
 
@@ -68,6 +73,8 @@ func Run(env *tool.Env) (err error) {
 	apart.flag(fs)
 	var old cacheOptions
 	old.flags(fs)
+	var left pattern.Names
+	left.Flags(fs)
 	settle := tool.Duration(fs, "settle", time.Second)
 	words, err := env.Parse(fs, usage)
 	switch {
@@ -98,6 +105,9 @@ func Run(env *tool.Env) (err error) {
 	}
 	out := rec.NewWriter(stdout)
 	j := &work{env: env, in: stdin, out: out, params: cdc.Default, noFiles: *noFiles, settle: *settle, alone: apart, old: &old}
+	if left.Any() {
+		j.omit = &tree.Omit{All: left.All, Name: left.Match}
+	}
 	if !*uncut {
 		err = j.load(*keyFile)
 	}
@@ -127,6 +137,7 @@ type work struct {
 	settle  time.Duration
 	alone   alone
 	old     *cacheOptions
+	omit    *tree.Omit // extended attributes; nil for none
 }
 
 // load takes the key from a file.
@@ -180,6 +191,7 @@ func (w *work) run() error {
 			return err
 		}
 		defer r.src.Close()
+		r.src.Omit = w.omit
 		if head.Follow {
 			if err := r.src.Follow(); err != nil {
 				return err
@@ -204,7 +216,7 @@ func (w *work) run() error {
 		return err
 	}
 	a := newAssembler(w.env, r, w.out, rules)
-	a.settle = w.settle
+	a.settle, a.omit = w.settle, w.omit
 	w.out.Tick(in, a.progress)
 	var before *rec.End
 	if again {

@@ -104,7 +104,7 @@ func (o *cacheOptions) close() {
 // master key is an error, unless it is on purpose: who could read the job's snapshots could not
 // read this one.
 func (o *cacheOptions) open(env *tool.Env, k *key.Key, head *rec.Head, src *tree.Source, alone *alone) (*caches, error) {
-	c := &caches{trust: o.trust, alone: alone, env: env, system: src.FileSystem}
+	c := &caches{trust: o.trust, alone: alone, env: env, system: src.FileSystem, omit: src.Omit}
 	if len(o.base) == 0 {
 		return c, nil
 	}

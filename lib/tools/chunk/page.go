@@ -36,6 +36,9 @@ func sizeOf(e *rec.Entry) int {
 	for _, x := range e.XAttrs {
 		n += len(x.Name) + len(x.Value) + 12
 	}
+	for _, name := range e.Omitted {
+		n += len(name) + 3
+	}
 	for _, x := range e.X {
 		n += len(x.Key) + len(x.Raw) + 5
 	}

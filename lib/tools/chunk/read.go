@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -131,20 +132,32 @@ func (r *reader) read(e *rec.Entry, times int) (*file, error) {
 	case e.Type == rec.File:
 		return f, r.regular(f)
 	default:
-		r.attributes(f, func() ([]rec.XAttr, uint32, error) { return r.src.EntryAttributes(e) })
+		r.attributes(f, func() (tree.Attributes, error) { return r.src.EntryAttributes(e) })
 	}
 	return f, nil
 }
 
-func (r *reader) attributes(f *file, read func() ([]rec.XAttr, uint32, error)) {
-	xattrs, flags, err := read()
+// attributes adds to the entry what statx does not tell. Attributes that the stream brought stay if the file has
+// none.
+func (r *reader) attributes(f *file, read func() (tree.Attributes, error)) {
+	a, err := read()
+	e := f.entry
+	if len(a.XAttrs) > 0 {
+		e.XAttrs = a.XAttrs
+		f.listed = true
+	}
+	if err == nil || a.Flags != 0 {
+		e.Flags = a.Flags
+	}
+	if errors.Is(err, fs.ErrNotExist) && e.CTime == (rec.Time{}) {
+		a.Omitted = e.Omitted // somebody put it into the stream, and decides
+	}
+	e.Omitted = slices.DeleteFunc(slices.Clone(a.Omitted), func(name string) bool {
+		return slices.ContainsFunc(e.XAttrs, func(x rec.XAttr) bool { return x.Name == name })
+	})
+	r.src.Omit.Apply(e)
 	switch {
 	case err == nil:
-		f.entry.Flags = flags
-		if len(xattrs) > 0 {
-			f.entry.XAttrs = xattrs
-			f.listed = true
-		}
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, tree.ErrReplaced):
 		// It was there when it was scanned, and is kept as it was then.
 		f.unsure, f.missing = true, errors.Is(err, fs.ErrNotExist)

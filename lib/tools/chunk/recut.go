@@ -178,6 +178,7 @@ func (r *recut) begin(e *rec.Entry) (*file, error) {
 		return nil, r.in.Wrap(fmt.Errorf("entry %s: %w: a piece without the one before", rec.Quote(e.Path), errContent))
 	}
 	f := &file{entry: e}
+	r.a.omit.Apply(e)
 	if e.Type != rec.File || e.Err != "" {
 		return f, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash"
+	"slices"
 
 	"preserve/lib/content"
 	"preserve/lib/reading"
@@ -183,7 +184,7 @@ func (p *printer) entries(s, t *item) {
 		return // its metadata may be made up
 	}
 	p.metadata(e, l)
-	p.attributes(e, l.XAttrs, l.Flags)
+	p.attributes(known(e, l), l.XAttrs, l.Flags)
 	switch {
 	case e.Type != rec.File || e.Err != "" || l.Err != "":
 	case e.Size != l.Size:
@@ -191,6 +192,22 @@ func (p *printer) entries(s, t *item) {
 	case s.sum != nil && t.sum != nil && !bytes.Equal(s.sum[:], t.sum[:]):
 		p.differs("content", e.Path)
 	}
+}
+
+// known is an entry without the attributes of which another one says nothing.
+func known(e, other *rec.Entry) *rec.Entry {
+	if len(other.Omitted) == 0 {
+		return e
+	}
+	c := *e
+	c.XAttrs = nil
+	for _, x := range e.XAttrs {
+		there := slices.ContainsFunc(other.XAttrs, func(o rec.XAttr) bool { return o.Name == x.Name })
+		if there || !other.Omits(x.Name) {
+			c.XAttrs = append(c.XAttrs, x)
+		}
+	}
+	return &c
 }
 
 var errQuit = errors.New("nobody wants the rest")

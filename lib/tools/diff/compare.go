@@ -182,11 +182,11 @@ func (c *comparer) entry(e, l *rec.Entry) error {
 		}
 	}
 	c.metadata(e, l)
-	have, flags, err := c.files.Attributes(e.Path, e.Type)
+	a, err := c.files.Attributes(e.Path, e.Type)
 	if err != nil {
 		return c.vanished(e, err)
 	}
-	c.attributes(e, have, flags)
+	c.attributes(e, a.XAttrs, a.Flags)
 	switch {
 	case e.Type != rec.File || e.Err != "" || e.Size == 0 && l.Size == 0 && !e.More:
 		return nil
@@ -239,6 +239,9 @@ func (p *printer) metadata(e, l *rec.Entry) {
 // attributes compares extended attributes and inode flags with those of an entry.
 func (p *printer) attributes(e *rec.Entry, have []rec.XAttr, flags uint32) {
 	want := e.XAttrs
+	have = slices.DeleteFunc(slices.Clone(have), func(x rec.XAttr) bool {
+		return e.Omits(x.Name) && !slices.ContainsFunc(want, func(w rec.XAttr) bool { return w.Name == x.Name })
+	})
 	for len(want)+len(have) > 0 { // both are in order of name
 		switch {
 		case len(have) == 0 || len(want) > 0 && want[0].Name < have[0].Name:

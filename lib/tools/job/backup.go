@@ -35,6 +35,9 @@ snapshot. What has not changed since the last run of the same job is not read ag
   -x, --one-file-system
                 stay on the file system of each PATH
   --dereference store what symbolic links point to in their place
+  --no-xattrs, --exclude-xattr PATTERN
+                leave out extended attributes, all or those whose names match:
+                security.selinux; access control lists are such, too
   --no-warn-links
                 do not name links that lead out of the backup
   -v, -q        say more, say only errors and warnings
@@ -60,7 +63,7 @@ func beginBackup(env *tool.Env, a *arguments) (*job.Run, error) {
 	a.common()
 	a.pass(&q.Scan, "exclude=", "include=", "exclude-from=", "iexclude=", "iinclude=", "iexclude-from=", "exclude-if-present=",
 		"exclude-larger-than=", "x", "one-file-system", "dereference", "no-warn-links", "exclude-caches", "from0")
-	a.pass(&q.Chunk, "margin=", "settle=", "ignore-ctime", "ignore-inode", "new-key", "no-group=")
+	a.pass(&q.Chunk, "margin=", "settle=", "ignore-ctime", "ignore-inode", "new-key", "no-group=", "no-xattrs", "exclude-xattr=")
 	a.pass(&q.Seal, "tag=", "compression=", "checkpoint=")
 	var lists []string
 	var dir string

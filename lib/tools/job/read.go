@@ -30,6 +30,9 @@ files. Options are those of pv-unpack; pv-unpack -h says more about them.
                         names have here
   --map-user A:B, --map-group A:B
                         what is A's in the snapshot is to be B's (may be repeated)
+  --no-xattrs, --exclude-xattr PATTERN
+                        leave extended attributes as they are, all or those
+                        whose names match; access control lists are such, too
   --dereference         copies of what symbolic links lead to, in their place
   --hard-dereference    each further name becomes a file of its own
   --overwrite never|changed|always
@@ -70,7 +73,7 @@ func beginRestore(env *tool.Env, a *arguments) (*job.Run, error) {
 
 // restoring is the options of a restore.
 var restoring = []string{"exclude=", "files-from=", "from0", "literal", "strip-components=", "map-user=", "map-group=", "overwrite=", "numeric-ids", "dereference", "hard-dereference",
-	"in-place", "delete", "delete-excluded", "keep-directory-symlink", "dry-run"}
+	"in-place", "delete", "delete-excluded", "keep-directory-symlink", "dry-run", "no-xattrs", "exclude-xattr="}
 
 // errEmpty is a snapshot without a name: as of a variable of a script that is not set.
 var errEmpty = tool.Usagef("the snapshot is empty: give an id, the beginning of one, a label or latest")

@@ -58,6 +58,17 @@ func (l *lister) object(b []byte, e *rec.Entry) []byte {
 	if len(e.XAttrs) > 0 {
 		b = append(b, ']')
 	}
+	for i, name := range e.Omitted {
+		if i == 0 {
+			b = append(b, `,"omitted":[`...)
+		} else {
+			b = append(b, ',')
+		}
+		b = jsontext.Append(b, name)
+	}
+	if len(e.Omitted) > 0 {
+		b = append(b, ']')
+	}
 	if e.Err != "" {
 		b = textField(b, "err", e.Err)
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 	"unicode"
 
+	"preserve/lib/pattern"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
 	"preserve/lib/tree"
@@ -32,6 +33,8 @@ Contents are not read. An absolute PATH is stored without its leading "/".
   -C DIR    begin relative paths from DIR, not from the working directory
   --xattrs  read extended attributes and inode flags too, for a pipeline
             without pv-chunk, which reads them itself
+  --exclude-xattr PATTERN
+            with --xattrs: leave out attributes whose names match
   -x, --one-file-system
             stay on the file system of each PATH: where another begins there is
             an empty directory. To have two of them: pv-scan -x / /home
@@ -84,6 +87,8 @@ func Run(env *tool.Env) (err error) {
 	fs := env.Flags()
 	dir := fs.String("C", "", "")
 	xattrs := fs.Bool("xattrs", false, "")
+	var left pattern.Names
+	fs.Func("exclude-xattr", "", left.Add)
 	selection, listed := selectFlags(fs), listFlags(fs)
 	fs.Func("why", "", func(path string) error { why = append(why, path); return nil })
 	name := nameFlag(fs)
@@ -109,10 +114,13 @@ func Run(env *tool.Env) (err error) {
 	if listed.nul && len(listed.files) == 0 {
 		return tool.Usagef("--from0 says how the paths of --files-from end, which is missing")
 	}
+	if left.Any() && !*xattrs {
+		return tool.Usagef("--exclude-xattr goes with --xattrs: pv-chunk, which reads attributes, has it too")
+	}
 	if len(*host) > rec.MaxText || strings.ToValidUTF8(*host, "") != *host || strings.ContainsFunc(*host, unicode.IsControl) {
 		return tool.Usagef("--host takes a name of at most %d bytes", rec.MaxText)
 	}
-	s := &scan{env: env, selection: selection, o: o, host: *host}
+	s := &scan{env: env, bare: env.NewTally("entries"), selection: selection, o: o, host: *host}
 	if len(why) > 0 {
 		return s.explain(*dir, why, sources, listed)
 	}
@@ -133,7 +141,9 @@ func Run(env *tool.Env) (err error) {
 	if err != nil {
 		return err
 	}
-	s.o.Attributes = *xattrs
+	if s.o.Attributes = *xattrs; left.Any() {
+		s.o.Omit = &tree.Omit{Name: left.Match}
+	}
 	return s.w.Close(env.Name, s.run(roots, heads, !*quiet))
 }
 
@@ -145,7 +155,8 @@ type scan struct {
 	host   string       // the host's name, if it is to be another
 	owners tree.Owners
 	end    rec.End
-	failed error // to write a note
+	bare   *tool.Tally // attributes that cannot be read
+	failed error       // to write a note
 	// What is left out, and what was read of lists.
 	selection          *selection
 	named              map[string]bool // paths of the roots that the command line names
@@ -189,6 +200,7 @@ func (s *scan) run(roots, heads []rec.Root, warnLinks bool) error {
 	if s.failed != nil {
 		return s.failed
 	}
+	s.bare.Tell(s.end.Warn)
 	s.selection.tell(s.env)
 	s.hollow(roots)
 	s.end.Entries, s.end.Bytes = s.files.Load(), s.bytes.Load()
@@ -224,6 +236,10 @@ func (s *scan) visit(e *rec.Entry) error {
 
 // Warn implements tree.Reporter.
 func (s *scan) Warn(path string, err error) {
+	if errors.Is(err, tree.ErrBare) {
+		s.bare.Add(name(path), err.Error())
+		return
+	}
 	text := name(path) + ": " + err.Error()
 	s.env.Warn("%s", text)
 	s.end.Warn(text)

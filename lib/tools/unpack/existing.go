@@ -71,6 +71,9 @@ func (r *restorer) into() tree.Into {
 		DeleteExcluded: r.place.excluded, KeepDirSymlink: r.place.follow,
 		Sections: r.sections, Part: r.Choose.Picks() || r.sections,
 	}
+	if left := r.left; left.Any() {
+		into.Omit = &tree.Omit{All: left.All, Name: left.Match}
+	}
 	into.Copied = func(path string, why error) { r.copies.Add(rec.Quote(path), "restored as a copy: "+noLink(why)) }
 	if r.place.del {
 		into.Spared = func(path string) { r.Env.Log.Debug("not deleted: " + rec.Quote(path)) }

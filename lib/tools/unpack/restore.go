@@ -12,6 +12,7 @@ import (
 	"preserve/lib/content"
 	"preserve/lib/id"
 	"preserve/lib/page"
+	"preserve/lib/pattern"
 	"preserve/lib/reading"
 	"preserve/lib/rec"
 	"preserve/lib/snap"
@@ -24,7 +25,7 @@ func restore(o options, src reading.Source, b reading.Base) error {
 	env := b.Env
 	// The directory is made when the snapshot has come and is believed, and
 	// not for a stream that is none.
-	r := &restorer{Base: b, dir: o.dir, alone: o.seal.From == "" && !o.place.follow, place: o.place, sections: o.choice.Strip > 0, plan: planner{bufio.NewWriter(env.Stdout)},
+	r := &restorer{Base: b, dir: o.dir, alone: o.seal.From == "" && !o.place.follow, place: o.place, left: &o.left, sections: o.choice.Strip > 0, plan: planner{bufio.NewWriter(env.Stdout)},
 		lacks: env.NewTally("entries"), copies: env.NewNotices("hard links"), flags: env.NewNotices("entries")}
 	err := src.Walk(o.place.dry, b.Choose.Active(), r)
 	if r.target == nil {
@@ -36,6 +37,9 @@ func restore(o options, src reading.Source, b reading.Base) error {
 	r.lacks.Tell(nil)
 	r.copies.Tell(nil)
 	r.flags.Tell(nil)
+	if r.omitted > 0 && !o.left.All {
+		env.Notice("%d entries were stored without all of their extended attributes (left out of the backup, or not readable): those stay as they are", r.omitted)
+	}
 	if ferr := r.plan.out.Flush(); err == nil && ferr != nil {
 		return fmt.Errorf("write the plan: %w", ferr)
 	}
@@ -63,6 +67,7 @@ type restorer struct {
 	dir    string
 	alone  bool // it runs no other program, and writes nowhere else
 	place  placing
+	left   *pattern.Names // extended attributes that stay as they are
 	target *tree.Target
 	huge   *output    // the file whose next piece must come
 	kept   *rec.Entry // or the first piece of one that stays as it is
@@ -73,6 +78,7 @@ type restorer struct {
 	plan     planner
 	lacks    *tool.Tally
 	copies   *tool.Tally // hard links that are copies
+	omitted  uint64      // entries of which the backup does not know all attributes
 	flags    *tool.Tally // inode flags that are none here
 }
 
@@ -148,6 +154,9 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 		r.last = e.Path
 	}
 	r.kept = nil
+	if len(e.Omitted) > 0 {
+		r.omitted++
+	}
 	if odd := e.Flags &^ tree.SettableFlags; odd != 0 {
 		r.flags.Add(rec.Quote(e.Path), fmt.Sprintf("not set: inode flags %s, which this version does not know", tree.FlagNames(odd)))
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"preserve/lib/confine"
+	"preserve/lib/pattern"
 	"preserve/lib/reading"
 	"preserve/lib/tool"
 	"preserve/lib/unseal"
@@ -60,6 +61,9 @@ files: /home/me, *.jpg, src/**/test, cache/.
   --files-from LIST      also the paths in the file LIST, a line each (with --from, - is
                          stdin), and all that is below them
   --from0                a NUL ends each path of LIST
+  --no-xattrs            leave extended attributes as they are, access control lists too
+  --exclude-xattr PATTERN
+                         leave those whose names match: security.selinux, 'user.*'
   --strip-components N   take N names off the front of each path: 2 makes home/me/x to x.
                          What has no more names is left out
 
@@ -79,6 +83,7 @@ type options struct {
 	seal   unseal.Options
 	choice reading.Choice
 	place  placing
+	left   pattern.Names // extended attributes that stay as they are
 }
 
 // mode is how entries are chosen.
@@ -97,6 +102,7 @@ func parse(env *tool.Env) (o options, err error) {
 	o.choice.StripFlag(fs)
 	o.choice.OwnerFlags(fs)
 	o.place.flags(fs)
+	o.left.Flags(fs)
 	words, err := env.Parse(fs, usage)
 	if err != nil {
 		return o, err
@@ -106,6 +112,8 @@ func parse(env *tool.Env) (o options, err error) {
 		return o, tool.Usagef("--cat needs a PATTERN: the path of a file")
 	case o.cat && o.place != placing{}:
 		return o, tool.Usagef("--overwrite, --in-place, --delete, --keep-directory-symlink and --dry-run go with DIR, not with --cat")
+	case o.cat && o.left.Any():
+		return o, tool.Usagef("--no-xattrs and --exclude-xattr go with DIR, not with --cat")
 	case o.cat:
 	case len(words) == 0:
 		return o, tool.Usagef("a directory is needed to restore into")
