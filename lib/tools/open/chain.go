@@ -10,14 +10,25 @@ import (
 // shows an old state with a newer snapshot in it, is seen by that. What the repository
 // marks as forgotten is explained. Whatever no other snapshot builds on, as the newest of
 // each job, can be removed without a trace in the list.
+//
+// Only what opens is here: whoever removes a snapshot can list something else under its id.
 func (l *snapshotList) chains() {
-	var here id.Set
+	var here, shut id.Set
 	for i := range l.list {
-		here.Add(l.list[i].id)
+		if f := &l.list[i]; f.opened {
+			here.Add(f.id)
+		} else {
+			shut.Add(f.id)
+		}
 	}
 	for i := range l.list {
-		f := &l.list[i]
-		f.gap = f.opened && !f.prev.IsZero() && !here.Has(f.prev) && !l.forgotten.Has(f.prev)
+		switch f := &l.list[i]; {
+		case !f.opened || f.prev.IsZero() || here.Has(f.prev) || l.forgotten.Has(f.prev):
+		case shut.Has(f.prev):
+			f.gap = "does not open"
+		default:
+			f.gap = "is not here"
+		}
 	}
 }
 
@@ -33,7 +44,7 @@ func (l *snapshotList) tellGaps(concerns func(*found) bool) {
 	for i := range l.list {
 		f := &l.list[i]
 		switch {
-		case !f.gap || !concerns(f):
+		case f.gap == "" || !concerns(f):
 		case told == maxGaps:
 			more++
 		default:
@@ -42,13 +53,13 @@ func (l *snapshotList) tellGaps(concerns func(*found) bool) {
 			if jobs[f.job] {
 				say = l.env.Say
 			}
-			say("snapshot %s of %s follows %s, which is not here, and no mark says that it was forgotten", f.id.Short(), reading.Stamp(f.time), f.prev.Short())
+			say("snapshot %s of %s follows %s, which %s, and no mark says that it was forgotten", f.id.Short(), reading.Stamp(f.time), f.prev.Short(), f.gap)
 		}
 		if f.opened {
 			jobs[f.job] = true
 		}
 	}
 	if more > 0 {
-		l.env.Say("%s", plural(more, "more snapshot follows one that is not here", "more snapshots follow one that is not here"))
+		l.env.Say("%s", plural(more, "more snapshot follows one that is not here or does not open", "more snapshots follow one that is not here or does not open"))
 	}
 }

@@ -44,8 +44,8 @@ type found struct {
 	why      string // why the key does not open it; one string for all that have this reason
 	opened   bool
 	partial  bool
-	labelled bool // it has the label that is looked for
-	gap      bool // it follows a snapshot that is not here
+	labelled bool   // it has the label that is looked for
+	gap      string // it follows a snapshot that "is not here", or "does not open"
 
 	// If it is opened:
 	time    rec.Time
@@ -150,6 +150,7 @@ func opener(env *tool.Env, file string) (open *box.Opener, k *key.Key, why strin
 func (l *snapshotList) read(in *rec.Reader) error {
 	l.foreign, l.reasons = map[id.ID]string{}, map[string]string{}
 	var stored *rec.Stored
+	var listed id.Set
 	for {
 		v, err := in.Next()
 		if err == io.EOF {
@@ -177,6 +178,8 @@ func (l *snapshotList) read(in *rec.Reader) error {
 				err = fmt.Errorf("%w: blob %s in a list of snapshots", walk.ErrUnexpected, v.ID.Short())
 			} else if len(l.list) == maxListed {
 				err = fmt.Errorf("more than %d snapshots in one list", maxListed)
+			} else if !listed.Add(v.ID) {
+				err = fmt.Errorf("%w: snapshot %s comes twice in the list", walk.ErrUnexpected, v.ID.Short())
 			} else {
 				err = l.take(stored, v)
 			}
@@ -288,9 +291,9 @@ func (l *snapshotList) print(long bool) error {
 		}
 		_, _ = out.Write(b) // an error comes with Flush
 		switch {
-		case long && f.gap:
-			_, _ = fmt.Fprintf(out, "  (follows %s, which is not here)", f.prev.Short())
-		case !long && f.gap:
+		case long && f.gap != "":
+			_, _ = fmt.Fprintf(out, "  (follows %s, which %s)", f.prev.Short(), f.gap)
+		case !long && f.gap != "":
 			_, _ = out.WriteString(`,"prev_missing":true}`)
 		case !long:
 			_ = out.WriteByte('}')

@@ -2,6 +2,7 @@ package open
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -319,5 +320,45 @@ func TestSome(t *testing.T) {
 	}
 	if out, _, _ := run(list, "-k", sealtest.KeyFile("list"), "--snapshots"); strings.Count(out, "some/longer") != 500 || strings.Contains(out, "more_sources") {
 		t.Errorf("JSON of %d bytes: %.200s", len(out), out)
+	}
+}
+
+// Whoever removes a snapshot may list something else under its id: rubbish, or what seems to be
+// another master's. The one that follows tells of it all the same. A list has an id once.
+func TestRemovedAndFaked(t *testing.T) {
+	s := sealtest.New(t, rec.Loose)
+	p := s.Page([]*rec.Entry{dir("a")})
+	a := s.Snapshot(p, snap.Snapshot{Label: "home"})
+	b := s.Snapshot(p, snap.Snapshot{Label: "home", Prev: a.ID, Entries: 1})
+	c := s.Snapshot(p, snap.Snapshot{Label: "home", Prev: b.ID, Entries: 2})
+	session := s.Box.Session()
+	master, err := key.FromMaster([32]byte{9})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := box.NewSealer(master, box.Fastest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := func(session []byte, blobs ...*rec.Blob) []byte {
+		s := sealtest.New(t, rec.Loose)
+		s.Put(&rec.Session{Data: session}, &rec.Session{Data: foreign.Session()})
+		return listOf(s, blobs)
+	}
+	other, rubbish := *b, *b
+	other.SID = sha256.Sum256(foreign.Session())
+	rubbish.Data = bytes.Repeat([]byte{7}, len(b.Data))
+	for _, fake := range []*rec.Blob{&other, &rubbish} {
+		out, _, status := run(list(session, a, fake, c), "-k", sealtest.KeyFile("list"), "--snapshots", "-l")
+		if status != 0 || !strings.Contains(out, "(follows "+b.ID.Short()+", which does not open)\n") {
+			t.Errorf("status %d:\n%s", status, out)
+		}
+		_, stderr, _ := run(list(session, a, fake, c), "-q", "-k", sealtest.KeyFile("list"), "--snapshots", "--pick", "latest")
+		if !strings.Contains(stderr, "snapshot "+c.ID.Short()+" of ") || !strings.Contains(stderr, "follows "+b.ID.Short()+", which does not open") {
+			t.Errorf("--pick latest: %s", stderr)
+		}
+	}
+	if _, stderr, status := run(list(session, a, b, b), "-k", sealtest.KeyFile("list"), "--snapshots"); status != 1 || !strings.Contains(stderr, "snapshot "+b.ID.Short()+" comes twice in the list") {
+		t.Errorf("status %d: %s", status, stderr)
 	}
 }
