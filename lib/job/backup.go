@@ -343,6 +343,10 @@ func (r *Run) storePass(b *Backup, set []int) (string, error) {
 	if b.Spare {
 		seal = append(seal, "--skip-if-unchanged")
 	}
+	seal = append(seal, "--id-file="+r.path(sealedName))
+	if err == nil {
+		err = clearRoom(r.path(sealedName), sealedRoom)
+	}
 	if err == nil {
 		err = r.arguments("chunk", chunk...)
 	}
@@ -415,7 +419,10 @@ func (r *Run) settle(b *Backup, status int) {
 		for _, line := range a.other {
 			r.env.Say("%s: %s", t.Repo, line)
 		}
-		switch {
+		switch sent := r.sent(b, kind); {
+		case a.id != "" && a.id != sent && (a.status == 0 || a.status == 3):
+			r.otherID(t, a.id, sent)
+			r.failed(t, 1)
 		case a.id != "" && (a.status == 0 || a.status == 3):
 			r.stored(t, n, a)
 		case len(a.missing) > 0 && kind == "store":

@@ -83,6 +83,9 @@ func (r *Run) copy(status int) (string, error) {
 	if c.Now != "" {
 		a := readReport(r.path(reportName), 1, r.exit(status))[0]
 		switch {
+		case a.id != "" && a.id != c.Now && (a.status == 0 || a.status == 3):
+			r.otherID(to, a.id, c.Now)
+			c.Lost++
 		case a.status == 0 || a.status == 3:
 			c.Damaged = c.Damaged || a.status == 3
 			r.copied(a.id)

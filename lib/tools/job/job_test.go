@@ -203,7 +203,7 @@ func TestBackup(t *testing.T) {
 	for stage, want := range map[string][]string{
 		"scan":  {"-q", "--exclude=*.o", "-x=true", "-C=" + dir, "--host=h", "--", "src", "-odd"},
 		"chunk": {"-q", "-k", "key", "--settle=0"},
-		"seal":  {"-q", "-k", "key", "--tag=a", "--tag=b", "--checkpoint=5m", "--label=l", "--cache=" + filepath.Join(dir, "job")},
+		"seal":  {"-q", "-k", "key", "--tag=a", "--tag=b", "--checkpoint=5m", "--label=l", "--cache=" + filepath.Join(dir, "job"), "--id-file=" + filepath.Join(run, "sealed")},
 		"put":   {"-q", "repo", "--checkpoint=5m"},
 	} {
 		if got := told(t, run, stage); !slices.Equal(got, want) {

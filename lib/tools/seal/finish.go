@@ -31,6 +31,9 @@ func (s *sealer) finish() error {
 			return err
 		}
 	}
+	if err := s.idFile.write(i); err != nil { // before anybody can have stored it
+		return err
+	}
 	end.Entries, end.Bytes = s.blobs, s.sealed.Load() // what the store counts itself; the snapshot says how many names
 	if err := s.out.Write(end); err != nil {
 		return err

@@ -45,6 +45,7 @@ opened with it.
                        the list is empty all metadata is sent, too
   --checkpoint TIME    how often the tree so far is made durable (default: 30m;
                        0: never)
+  --id-file FILE       write the id that pv-put will print into FILE
   -v, -q               say more, say only errors and warnings
 `
 
@@ -58,6 +59,7 @@ type options struct {
 	skip            bool
 	known, distrust string
 	checkpoint      time.Duration
+	idFile          string
 }
 
 func parse(env *tool.Env) (o options, err error) {
@@ -69,6 +71,7 @@ func parse(env *tool.Env) (o options, err error) {
 	fs.BoolVar(&o.skip, "skip-if-unchanged", false, "")
 	fs.StringVar(&o.known, "known", "", "")
 	fs.StringVar(&o.distrust, "distrust", "", "")
+	fs.StringVar(&o.idFile, "id-file", "", "")
 	o.checkpoint = 30 * time.Minute
 	fs.Func("checkpoint", "", func(s string) (err error) { o.checkpoint, err = tool.ParseDuration(s); return err })
 	fs.Func("tag", "", func(s string) error { o.tags = append(o.tags, s); return nil })
@@ -133,6 +136,11 @@ func Run(env *tool.Env) (err error) {
 		return refuse(stdout, env, err)
 	}
 	defer stored.close()
+	ids, err := openID(o.idFile)
+	if err != nil {
+		return refuse(stdout, env, err)
+	}
+	defer ids.close()
 	env.Confine(confine.Limits{Write: place(o.cache)})
 	in := rec.NewReader(stdin, rec.Content)
 	out := rec.NewWriter(stdout)
@@ -140,7 +148,7 @@ func Run(env *tool.Env) (err error) {
 	out.Mute()
 	s, err := newSealer(env, k, b, in, out, o)
 	if err == nil {
-		s.stored = stored
+		s.stored, s.idFile = stored, ids
 		out.Tick(in, s.progress)
 		err = s.run(runtime.GOMAXPROCS(0))
 	}

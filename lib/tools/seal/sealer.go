@@ -64,8 +64,9 @@ type sealer struct {
 	ids    []id.ID // of the chunks that can be named
 	tree   page.Tree
 	wire   *wire.Writer
-	blobs  uint64    // sent
-	notes  *notes    // for the next run
+	blobs  uint64 // sent
+	notes  *notes // for the next run
+	idFile *idFile
 	closed time.Time // the last checkpoint
 	aside  bool      // what is sealed now is part of a checkpoint only
 
