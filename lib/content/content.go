@@ -94,10 +94,18 @@ func NewPage(entries []*rec.Entry, refs []byte) *Page {
 
 // Give gives the sink data, of which a page must not need more than there is.
 func (p *Page) Give(s Sink, ref int, plain []byte) error {
-	if need := p.size[ref]; len(plain) < need {
-		return fmt.Errorf("data blob %s of %s: %w: %d bytes where extents need %d", p.Refs[ref].Short(), p.Where(ref), page.ErrPage, len(plain), need)
+	if err := p.Fits(ref, len(plain)); err != nil {
+		return err
 	}
 	return s.Data(p, ref, plain)
+}
+
+// Fits checks that the page needs no more of a blob than its size.
+func (p *Page) Fits(ref, size int) error {
+	if need := p.size[ref]; size < need {
+		return fmt.Errorf("data blob %s of %s: %w: %d bytes where extents need %d", p.Refs[ref].Short(), p.Where(ref), page.ErrPage, size, need)
+	}
+	return nil
 }
 
 // Where names a file that a blob belongs to.

@@ -78,6 +78,7 @@ type Run struct {
 	env         *tool.Env
 	dir         string
 	interrupted bool
+	notWhole    bool // a list of snapshots lacked some, or some could not be read
 	State
 }
 
@@ -136,8 +137,11 @@ func (r *Run) Next(status int) (pass string, err error) {
 	case r.Copy != nil:
 		pass, err = r.copy(status)
 	case len(r.Passes) == 0:
-		if r.Worst = 2; status != 2 { // a wrong pattern, say
-			r.Worst = r.exit(status)
+		switch worst := r.exit(status); {
+		case status == 2: // a wrong pattern, say
+			r.Worst = 2
+		case worst != 0:
+			r.Worst = worst
 		}
 		err = ErrDone
 	default:

@@ -68,11 +68,7 @@ func Read(env *tool.Env, talk string, q Reading) (*Run, error) {
 		}
 		if q.Part {
 			r.Passes = []string{passPart}
-			from := remote.Quote(q.Repo.Command("pv-get", talk, "--blobs", "-")...)
-			if q.Repo.Remote() {
-				from = remote.Quote(slices.Concat([]string{"pv-get"}, r.talk(), []string{q.Repo.Text, "--blobs", "-"})...)
-			}
-			return r.arguments(stage, slices.Concat(open, []string{"--from", from, "--"}, q.Words)...)
+			return r.arguments(stage, slices.Concat(open, []string{"--from", asked(q.Repo, r.talk()), "--"}, q.Words)...)
 		}
 		r.Passes = []string{passWhole}
 		get := slices.Concat(r.talk(), []string{"--", q.Repo.Text, id})
@@ -84,6 +80,15 @@ func Read(env *tool.Env, talk string, q Reading) (*Run, error) {
 		}
 		return r.arguments(stage, slices.Concat(open, []string{"--"}, q.Words)...)
 	})
+}
+
+// asked is the command that pv-open asks for what it needs.
+func asked(a remote.Address, talk []string) string {
+	name := a.Text
+	if !a.Remote() {
+		name = a.Path
+	}
+	return remote.Quote(slices.Concat([]string{"pv-get"}, talk, []string{name, "--blobs", "-"})...)
 }
 
 // keepList puts a file in the place of a list that comes on stdin: stages run in the background, which
@@ -161,7 +166,10 @@ func (r *Run) snapshots(a remote.Address, out io.Writer, options ...string) erro
 	_ = get.Wait() // pv-open knows what its stream was worth
 	var exit *exec.ExitError
 	switch {
-	case err == nil, errors.As(err, &exit) && exit.ExitCode() == 3: // the list is not whole
+	case err == nil:
+		return nil
+	case errors.As(err, &exit) && exit.ExitCode() == 3:
+		r.notWhole = true
 		return nil
 	case exit != nil && exit.ExitCode() == 2:
 		return &tool.UsageError{Text: "pv-open does not understand its arguments"}

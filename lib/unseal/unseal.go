@@ -23,19 +23,21 @@ import (
 type Options struct {
 	Key     string
 	Want    id.ID
-	Partial bool   // a checkpoint will do
-	From    string // the command that is asked; empty: the stream is on stdin
-	Follow  bool   // copies in the place of symbolic links
-	Unshare bool   // files of their own in the place of hard links
+	Wants   []id.ID // all that were named; Want is the first
+	Several bool    // they may be several, if a command is asked
+	Partial bool    // a checkpoint will do
+	From    string  // the command that is asked; empty: the stream is on stdin
+	Follow  bool    // copies in the place of symbolic links
+	Unshare bool    // files of their own in the place of hard links
 	Trust   Trust
 
-	want string
+	want []string
 }
 
 // Flags adds the flags of it.
 func (o *Options) Flags(fs *flag.FlagSet) {
 	fs.StringVar(&o.Key, "k", "", "")
-	fs.StringVar(&o.want, "snapshot", "", "")
+	fs.Func("snapshot", "", func(s string) error { o.want = append(o.want, s); return nil })
 	fs.BoolVar(&o.Partial, "partial", false, "")
 	fs.Func("from", "", func(s string) error {
 		if o.From = s; s == "" {
@@ -54,7 +56,7 @@ func (o *Options) Keyless() error {
 		flag  string
 		given bool
 	}{
-		{"--snapshot", o.want != ""}, {"--partial", o.Partial}, {"--from", o.From != ""}, {"--dereference", o.Follow},
+		{"--snapshot", len(o.want) > 0}, {"--partial", o.Partial}, {"--from", o.From != ""}, {"--dereference", o.Follow},
 		{"--hard-dereference", o.Unshare}, {"--revoked", len(o.Trust.Files) > 0}, {"--allow-revoked", o.Trust.Allow},
 	} {
 		if f.given {
@@ -65,18 +67,27 @@ func (o *Options) Keyless() error {
 }
 
 // Told reports whether the user named the snapshot.
-func (o *Options) Told() bool { return o.want != "" }
+func (o *Options) Told() bool { return len(o.want) > 0 }
 
 // Check refuses what does not go together. A list of paths may come on stdin
 // only if the stream does not.
 func (o *Options) Check(c *reading.Choice) (err error) {
-	if o.want != "" {
-		if o.Want, err = id.Parse(o.want); err != nil {
-			return tool.Usagef("--snapshot takes a full id of 64 hex digits, not %q", o.want)
+	for _, want := range o.want {
+		i, err := id.Parse(want)
+		if err != nil {
+			return tool.Usagef("--snapshot takes a full id of 64 hex digits, not %q", want)
 		}
+		o.Wants = append(o.Wants, i)
+	}
+	if len(o.Wants) > 0 {
+		o.Want = o.Wants[0]
 	}
 	switch {
-	case o.From != "" && o.want == "":
+	case len(o.Wants) > 1 && !o.Several:
+		return tool.Usagef("--snapshot: one snapshot at a time; pv-open --check --from takes several")
+	case len(o.Wants) > 1 && o.From == "":
+		return tool.Usagef("several snapshots need --from REPO|CMD")
+	case o.From != "" && len(o.want) == 0:
 		return tool.Usagef("--from needs --snapshot ID: the snapshot that is to be asked for")
 	case o.From == "" && c.Stdin():
 		return tool.Usagef("--files-from - needs --from CMD: the stream comes on stdin")
@@ -96,6 +107,8 @@ type Source struct {
 	in      *rec.Reader // nil: a command is asked
 	open    *box.Opener
 	revoked *key.Revoked
+	key     *key.Key
+	checked *walk.Checked // nil: nothing was looked at before
 }
 
 // Open loads the key and opens the input. data says that a list key will not do.
@@ -114,19 +127,40 @@ func Open(env *tool.Env, o *Options, choose *reading.Chooser, data bool) (*Sourc
 	if err != nil {
 		return nil, err
 	}
-	if s.open, err = box.NewOpener(k); err != nil {
-		return nil, fmt.Errorf("key file %q: %w", o.Key, err)
-	}
+	s.key = k
 	if s.revoked, err = o.Trust.Load(env, o.Key, k); err != nil {
 		return nil, err
 	}
-	if !o.Trust.Allow {
-		s.open.Refuse(s.revoked)
+	if err := s.opener(); err != nil {
+		return nil, err
 	}
 	if data && !k.CanReadData() {
 		return nil, fmt.Errorf("key file %q: a %s key cannot open file contents: a read or master key is needed", o.Key, k.Kind())
 	}
 	return s, nil
+}
+
+// opener makes a new Opener: it keeps the sessions of one snapshot.
+func (s *Source) opener() (err error) {
+	if s.open, err = box.NewOpener(s.key); err != nil {
+		return fmt.Errorf("key file %q: %w", s.o.Key, err)
+	}
+	if !s.o.Trust.Allow {
+		s.open.Refuse(s.revoked)
+	}
+	return nil
+}
+
+// Next turns to another of the snapshots that were named. Data that was opened for one is not asked
+// for again, and Walk does not give it to the sink.
+func (s *Source) Next(want id.ID, choose *reading.Chooser) error {
+	if s.checked == nil {
+		s.checked = &walk.Checked{}
+	}
+	o := *s.o
+	o.Want = want
+	s.o, s.choose = &o, choose
+	return s.opener()
 }
 
 // Input returns the sealed stream on stdin.
@@ -145,7 +179,7 @@ func (s *Source) Asks() bool { return s.in == nil }
 
 // Walk implements reading.Source.
 func (s *Source) Walk(meta bool, choose content.Chooser, sink content.Sink) error {
-	o := walk.Options{Want: s.o.Want, Partial: s.o.Partial, Choose: choose, MetaOnly: meta}
+	o := walk.Options{Want: s.o.Want, Partial: s.o.Partial, Choose: choose, MetaOnly: meta, Checked: s.checked}
 	sink = &announcer{sink, s}
 	if s.in == nil {
 		return Explain(s.env.Name, driven{s.env, s.o.From, s.o.Follow, s.o.Unshare, s.open, s.choose}.walk(o, sink))

@@ -57,6 +57,13 @@ func weigh(entries []*rec.Entry) (n int64) {
 func (d *drive) need(u use) error {
 	a := d.ask
 	i := u.page.Refs[u.ref]
+	if size, done := d.o.Checked.get(i); done {
+		err := u.page.Fits(u.ref, size)
+		a.mu.Lock()
+		d.settle(&want{uses: []use{u}})
+		a.mu.Unlock()
+		return err
+	}
 	a.mu.Lock()
 	plain, kept := d.plain.get(i)
 	w := d.wanted[i]
@@ -109,6 +116,7 @@ func (d *drive) bring(t *arrival) error {
 		d.ask.mu.Unlock()
 		return fmt.Errorf("data blob %s of %s: %w", t.blob.ID.Short(), u.page.Where(u.ref), err)
 	}
+	d.o.Checked.add(t.blob.ID, len(plain))
 	kept := bytes.Clone(plain)
 	d.ask.mu.Lock()
 	d.plain.put(t.blob.ID, kept, int64(len(kept)))

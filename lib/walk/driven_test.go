@@ -138,6 +138,32 @@ func TestDrive(t *testing.T) {
 	}
 }
 
+// What a walk has opened, the next one neither asks for nor gives to its sink; it still checks that
+// each page needs no more of it than there is. What could not be had is asked for again.
+func TestDriveChecked(t *testing.T) {
+	m := newMaker(t, 1)
+	tr := m.tree()
+	var checked Checked
+	o := Options{Want: tr.snap.ID, Checked: &checked}
+	p := m.peer(tr.d1, tr.p1, tr.p2, tr.root, tr.snap)
+	if _, err := p.driven(t, m, o); err != nil || len(p.asked) != 6 {
+		t.Fatalf("%v, %d wants", err, len(p.asked))
+	}
+	p = m.peer(tr.all()...)
+	got, err := p.driven(t, m, o)
+	if err != nil || len(p.asked) != 5 || slices.Contains(p.asked, tr.d1.ID) || !slices.Contains(p.asked, tr.d2.ID) || slices.Contains(got, "a/b at 0: hello") {
+		t.Errorf("%v, %d wants, %q", err, len(p.asked), got)
+	}
+	p = m.peer(tr.all()...)
+	if got, err := p.driven(t, m, o); err != nil || len(p.asked) != 4 || len(got) != 7 {
+		t.Errorf("all were opened: %v, %d wants, %q", err, len(p.asked), got)
+	}
+	checked.add(tr.d1.ID, 1)
+	if _, err := m.peer(tr.all()...).driven(t, m, o); !errors.Is(err, page.ErrPage) {
+		t.Errorf("a blob that is too short: %v", err)
+	}
+}
+
 // A pick is a Chooser of paths and all that is below them, with their parents.
 type pick []string
 

@@ -69,6 +69,8 @@ type Options struct {
 	// For Drive only. What these put in an entry's place has the entry's path, and
 	// passes Choose.
 
+	// Checked, if not nil, is what walks before this one have opened.
+	Checked *Checked
 	// Look, if not nil, is called after Sink.Snapshot and before anything is chosen. With has it
 	// finds out whether a path is in the snapshot; of one in a page that cannot be
 	// had the answer is no.

@@ -57,7 +57,7 @@ func TestWrongCommandLines(t *testing.T) {
 		"begin backup -r ssh:// -k key src", "begin restore", "begin restore -r repo -k key latest", "begin restore -r repo latest out",
 		"begin restore -k key latest out", "begin restore -r a -r b -k key latest out",
 		"begin list -r repo -k key --json -0 latest", "begin list -r repo -k key -0", "begin list -r repo -k key --exclude x", "begin list -r repo -k key --files-from x", "begin list -k key",
-		"begin verify -r repo -k key", "begin verify -r repo -k key a b", "begin copy", "begin copy a", "begin copy -r a b c",
+		"begin verify -r repo -k key", "begin verify -r repo -k key --all a", "begin copy", "begin copy a", "begin copy -r a b c",
 		"begin first-backup", "begin first-backup a b", "begin recover", "begin recover repo", "begin recover repo dir id more",
 	} {
 		status, out, errs := runJob(strings.Fields(line)...)

@@ -1,6 +1,8 @@
 package job
 
 import (
+	"slices"
+
 	"preserve/lib/job"
 	"preserve/lib/remote"
 	"preserve/lib/tool"
@@ -164,13 +166,16 @@ func beginList(env *tool.Env, a *arguments) (*job.Run, error) {
 var listing = []string{"exclude=", "files-from=", "from0", "literal"}
 
 const verifyUsage = `usage: pv-verify [-r REPO] [-k KEY] [--bad-ids] [--revoked FILE] [--allow-revoked]
-                 SNAPSHOT
+                 SNAPSHOT… | --all
 
     pv-get REPO ID | pv-open -k KEY --snapshot ID --check [--bad-ids]
+    pv-open -k KEY --from REPO --check --snapshot ID --snapshot ID…
 
 Opens and checks everything in SNAPSHOT, as a restore would, and writes nothing.
+Data that several snapshots share is read once.
 
   SNAPSHOT  an id, the beginning of one, a label, or latest
+  --all     all snapshots of the repository
   -r REPO   directory, or ssh://[user@]host[:port]/path (or PV_REPO)
   -k KEY    read key or master key (or PV_KEY)
   --bad-ids print the ids of blobs that are missing or damaged, for pv-get --blobs -
@@ -185,17 +190,32 @@ func beginVerify(env *tool.Env, a *arguments) (*job.Run, error) {
 	a.common()
 	a.pass(&q.Trust, trusting...)
 	a.pass(&q.Options, "bad-ids")
+	var all bool
+	a.fs.BoolVar(&all, "all", false, "")
 	words, err := a.parse(verifyUsage)
 	if err != nil {
 		return nil, err
 	}
-	if len(words) != 1 {
-		return nil, tool.Usagef("a snapshot is needed")
-	}
-	if q.Snapshot = words[0]; q.Snapshot == "" {
+	switch {
+	case all && len(words) > 0:
+		return nil, tool.Usagef("--all and a snapshot exclude each other")
+	case !all && len(words) == 0:
+		return nil, tool.Usagef("a snapshot is needed, or --all")
+	case slices.Contains(words, ""):
 		return nil, errEmpty
+	case len(words) == 1:
+		q.Snapshot = words[0]
+		return a.read(env, q)
 	}
-	return a.read(env, q)
+	name, err := a.one()
+	if err != nil {
+		return nil, err
+	}
+	v := job.VerifyRequest{Key: a.key, Trust: q.Trust, Snapshots: words, Options: q.Options, Allow: has(q.Trust, "--allow-revoked=true")}
+	if v.Repo, err = remote.Parse(name); err != nil {
+		return nil, err
+	}
+	return job.Verify(env, env.Talk(), v)
 }
 
 const copyUsage = `usage: pv-copy [-k KEY] FROM TO [SNAPSHOT…]

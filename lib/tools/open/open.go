@@ -19,6 +19,7 @@ const usage = `usage: pv-get REPO ID | pv-open -k READKEY [--snapshot ID] [PATTE
        pv-get REPO ID --meta | pv-open -k LISTKEY --meta [--snapshot ID] [PATTERN…] >tree
        pv-get REPO ID | pv-open -k READKEY --check [--bad-ids] [--snapshot ID] [PATTERN…]
        pv-open -k KEY --from REPO|CMD --snapshot ID [--meta | --check] [PATTERN…]
+       pv-open -k KEY --from REPO|CMD --check --snapshot ID… [PATTERN…]
        pv-get REPO --snapshots | pv-open [-k LISTKEY] --snapshots [-l] [--pick NAME]
 
 Opens a sealed stream, checks everything in it, and writes what it holds as a content
@@ -28,7 +29,8 @@ stream, for pv-unpack, pv-tar, pv-chunk or a stage of your own.
   --snapshot ID    accept only this snapshot
   --meta           write a tree stream: names and metadata, no contents
   --no-parents     with --meta: without the directories above what is chosen
-  --check          write nothing, say whether all is there and right
+  --check          write nothing, say whether all is there and right; with --from of
+                   several snapshots, each data blob read once
   --bad-ids        with --check: print the ids of blobs that are missing or damaged:
                    … --check --bad-ids | pv-get OTHER --blobs - | pv-put REPO
   --snapshots      read a list of snapshots, print a line of JSON for each
@@ -106,6 +108,7 @@ func parse(env *tool.Env) (o options, err error) {
 	case o.list && (o.seal.From != "" || o.seal.Told()):
 		return o, tool.Usagef("--snapshot and --from do not go with --snapshots")
 	}
+	o.seal.Several = o.check
 	if err := o.seal.Check(&o.choice); err != nil {
 		return o, err
 	}
@@ -152,7 +155,10 @@ func Run(env *tool.Env) (err error) {
 		env.Confine(confine.Limits{ReadAll: true, Write: []string{os.TempDir()}})
 	}
 	b := reading.Base{Env: env, Choose: choose}
-	if o.check {
+	switch {
+	case len(o.seal.Wants) > 1:
+		return checkAll(env, &o, src)
+	case o.check:
 		return check(b, src, o.badIDs)
 	}
 	return stream(b, src, o.meta)
