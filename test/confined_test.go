@@ -14,8 +14,11 @@ import (
 	"preserve/lib/tools/chunk"
 	"preserve/lib/tools/get"
 	"preserve/lib/tools/json"
+	"preserve/lib/tools/ls"
+	"preserve/lib/tools/open"
 	"preserve/lib/tools/put"
 	"preserve/lib/tools/seal"
+	"preserve/lib/tools/tar"
 	"preserve/lib/tools/unpack"
 )
 
@@ -23,6 +26,7 @@ import (
 // try what they must not be able to, and say what comes of it.
 var turned = map[string]func(*tool.Env) error{
 	"turned-chunk": chunk.Run, "turned-seal": seal.Run, "turned-put": put.Run, "turned-get": get.Run, "turned-unpack": unpack.Run, "turned-json": json.Run,
+	"turned-open": open.Run, "turned-ls": ls.Run, "turned-tar": tar.Run,
 }
 
 // A turn is the input of such a tool.
