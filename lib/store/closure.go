@@ -128,7 +128,12 @@ func (p *Put) checkRefs(i id.ID, kind uint8, refs []byte) error {
 	return nil
 }
 
-func wrongKind(i, ref id.ID, have uint8) error {
+// wrongKind says that i refers to what came in this run as a kind that does not go below it:
+// an error of the stream, unless i is a copy that was stored before. That lacks it.
+func (p *Put) wrongKind(i, ref id.ID, have uint8) error {
+	if p.deep > 0 {
+		return p.miss(ref)
+	}
 	return fmt.Errorf("blob %s refers to %s, which came as kind %d: %w", i, ref, have, ErrConflict)
 }
 
@@ -137,7 +142,7 @@ func (p *Put) checkData(i, ref id.ID) error {
 		return nil
 	}
 	if was := p.meta[ref]; was&received != 0 {
-		return wrongKind(i, ref, kindOf(was))
+		return p.wrongKind(i, ref, kindOf(was))
 	}
 	if p.r.listed(p.view, ref, rec.KindData) {
 		return nil
@@ -152,32 +157,106 @@ func (p *Put) checkMeta(i, ref id.ID, want Kinds) error {
 		case want.Has(kind):
 			return nil
 		case was&received != 0:
-			return wrongKind(i, ref, kind)
+			return p.wrongKind(i, ref, kind)
 		}
 	}
 	if p.data.Has(ref) {
-		return wrongKind(i, ref, rec.KindData)
+		return p.wrongKind(i, ref, rec.KindData)
 	}
 	// Not received in this run: that it is there does not mean that what it
-	// refers to is. The copy that counts is the one that get gives.
+	// refers to is.
+	if p.trial && p.lacking.Has(ref) {
+		return errLacks
+	}
 	item, err := p.r.copyFrom(p.view, ref, want, 0)
 	if errors.Is(err, ErrMissing) {
-		p.r.opts.Note("%s: %v", ref, err)
+		if !p.trial {
+			p.r.opts.Note("%s: %v", ref, err)
+		}
 		return p.miss(ref)
 	}
 	if err != nil {
 		return err
 	}
-	kind, refs := item.Blob.Kind, append([]byte(nil), item.Blob.Refs...)
+	kind, refs, next := item.Blob.Kind, bytes.Clone(item.Blob.Refs), item.Next
 	item.Free()
+	if next > 0 { // there are others: this one may be rubbish
+		whole, err := p.wholeCopy(ref, want)
+		if whole || err != nil {
+			return err
+		}
+		if p.lacking.Len() < maxMisses {
+			p.lacking.Add(ref)
+		}
+		if p.trial {
+			return errLacks
+		}
+	}
+	if err := p.checkStored(ref, kind, refs); err != nil {
+		return err
+	}
+	p.checked(ref, kind, refs)
+	return nil
+}
+
+// checkStored is checkRefs of a blob that was not received.
+func (p *Put) checkStored(i id.ID, kind uint8, refs []byte) error {
+	p.deep++
+	defer func() { p.deep-- }()
+	return p.checkRefs(i, kind, refs)
+}
+
+// checked remembers that metadata that was not received was checked.
+func (p *Put) checked(ref id.ID, kind uint8, refs []byte) {
 	if len(p.meta) <= 2*maxChecked {
 		p.meta[ref] = p.shape(kind, refs)
 	}
-	return p.checkRefs(ref, kind, refs)
 }
 
-// miss tells and counts an id that is not there.
+// errLacks says that a copy refers to what is missing, while several are tried.
+var errLacks = errors.New("a copy refers to what is missing")
+
+// wholeCopy reports whether of all that a copy of ref refers to nothing is missing, the oldest
+// copy first. Nobody here can tell which copy opens: what somebody has stored with other
+// references must not end the puts of others. What a copy lacks is not told.
+func (p *Put) wholeCopy(ref id.ID, want Kinds) (bool, error) {
+	was := p.trial
+	p.trial = true
+	defer func() { p.trial = was }()
+	var last uint64
+	for n, more := 0, true; more; {
+		item, err := p.r.copyFrom(p.view, ref, want, n)
+		if errors.Is(err, ErrMissing) {
+			return false, nil
+		}
+		if err != nil {
+			return false, err
+		}
+		kind, refs, first := item.Blob.Kind, bytes.Clone(item.Blob.Refs), n == 0
+		n, more = item.Next, item.Next > 0
+		item.Free()
+		shape := p.shape(kind, refs)
+		if !first && shape == last {
+			continue
+		}
+		last = shape
+		err = p.checkStored(ref, kind, refs)
+		if err == nil {
+			p.checked(ref, kind, refs)
+			return true, nil
+		}
+		if !errors.Is(err, errLacks) {
+			return false, err
+		}
+	}
+	return false, nil
+}
+
+// miss tells and counts an id that is not there; of a copy that is tried it is errLacks.
 func (p *Put) miss(i id.ID) error {
+	if p.trial {
+		return errLacks
+	}
 	if !p.missing.Add(i) {
 		return nil
 	}

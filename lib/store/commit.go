@@ -129,7 +129,7 @@ func (p *Put) Unchanged(i id.ID) error {
 	if err != nil {
 		return err
 	}
-	if err := p.checkRefs(i, rec.KindSnapshot, s.Blob.Refs); err != nil {
+	if err := p.checkStored(i, rec.KindSnapshot, s.Blob.Refs); err != nil {
 		return err
 	}
 	if err := p.complete("snapshot "+i.String(), "nothing has changed since it, but it cannot be relied on"); err != nil {

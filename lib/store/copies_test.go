@@ -337,3 +337,51 @@ func TestLostIndex(t *testing.T) {
 		t.Fatalf("%d of %d, %v", n, len(tree.Blobs), err)
 	}
 }
+
+// A page that somebody has stored first under an id, with references of his own, neither makes
+// the puts of others fail that rest on the true one, nor ends them; what the true one lacks is
+// told all the same.
+func TestStrangersBelow(t *testing.T) {
+	t.Parallel()
+	m := storetest.New(1)
+	data, gone := m.Data(2, 100), m.Data(3, 100)
+	page := m.Blob(rec.KindPage, 300, data...)
+	top := m.Blob(2, 200, page)
+	tree := &storetest.Tree{Session: m.Session, Blobs: append(slices.Clone(data), page, top, m.Blob(rec.KindSnapshot, 400, top))}
+	fresh, next := m.Blob(rec.KindPage, 50), m.Blob(3, 200, top)
+	later := &storetest.Tree{Session: m.Session, Blobs: []*rec.Blob{fresh, next, m.Blob(rec.KindSnapshot, 400, next)}}
+	for name, c := range map[string]struct {
+		pages []*rec.Blob // rubbish for the page
+		tops  []*rec.Blob
+		lacks bool // the true page's data
+	}{
+		"missing":           {pages: []*rec.Blob{twin(m, page, rec.KindPage, gone[0]), twin(m, page, rec.KindPage, gone[1])}},
+		"of another kind":   {pages: []*rec.Blob{twin(m, page, rec.KindPage, fresh)}},
+		"on two levels":     {pages: []*rec.Blob{twin(m, page, rec.KindPage, gone[0])}, tops: []*rec.Blob{twin(m, top, 2, gone[2])}},
+		"and the true lack": {pages: []*rec.Blob{twin(m, page, rec.KindPage, gone[0])}, lacks: true},
+	} {
+		dir := t.TempDir()
+		mustCreate(t, dir)
+		for k, b := range append(slices.Clone(c.pages), c.tops...) {
+			heal(t, dir, 20-k, m, b)
+		}
+		if c.lacks {
+			heal(t, dir, 2, m, page, top)
+		} else {
+			putTree(t, dir, tree)
+		}
+		missing := 0
+		r := mustOpen(t, dir, &log{})
+		p, err := r.NewPut(nil, PutOptions{Missing: func(id.ID) error { missing++; return nil }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		if err := send(p, later); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if _, err := p.Commit(); c.lacks != errors.Is(err, ErrMissing) || (err == nil) == c.lacks || c.lacks != (missing > 0) {
+			t.Errorf("%s: %v, %d are missing", name, err, missing)
+		}
+	}
+}

@@ -57,6 +57,9 @@ type Put struct {
 	last        last
 	copies      map[copyKey]bool // that came in order loose since the last segment
 	missing     id.Set
+	deep        int    // how deep checkRefs is below what was received
+	trial       bool   // several copies are tried: see wholeCopy
+	lacking     id.Set // of which no copy was whole; bounded by maxMisses
 	base        []id.ID
 	snapshot    *Snapshot // received, and named by no checkpoint
 	committed   bool      // it was
