@@ -382,7 +382,10 @@ func (r *reader) missing(i id.ID) error {
 	}
 	if r.lost == nil {
 		r.lost = &i
-		r.lostAt, _ = r.check.Behind()
+		r.lostAt = page.Key{}
+		if at, ok := r.check.Behind(); ok {
+			r.lostAt = at
+		}
 		r.check.Gap(page.Key{})
 	}
 	return nil

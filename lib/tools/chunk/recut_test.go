@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"preserve/lib/bounds"
+	"preserve/lib/id"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
 )
@@ -342,4 +343,38 @@ func FuzzCutAgain(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A record that says what is lost ends the run in the middle of a file, whose beginning cannot be
+// taken back. Between files it is passed over: the end record counts it. In a tree stream names that are
+// lost would look deleted.
+func TestMissingInStreams(t *testing.T) {
+	stream := func(kind rec.Kind, rs ...rec.Record) []byte {
+		var b bytes.Buffer
+		w := rec.NewWriter(&b)
+		for _, r := range append(append([]rec.Record{&rec.Head{Kind: kind, Host: "h", User: "u"}}, rs...), &rec.End{}) {
+			if err := w.Write(r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return b.Bytes()
+	}
+	half := &rec.Entry{Path: "a", Type: rec.File, Size: 9, More: true, Extents: []rec.Extent{{N: 0, Len: 1}}}
+	for name, c := range map[string]struct {
+		in   []byte
+		want string
+	}{
+		"of a file":       {stream(rec.Content, &rec.Chunk{Data: []byte("x")}, half, &rec.Cut{}, &rec.Missing{ID: id.ID{7}}), "entry a: its content is lost from byte 1 on"},
+		"between files":   {stream(rec.Content, &rec.Entry{Path: "a", Type: rec.Dir}, &rec.Missing{ID: id.ID{7}}, &rec.Entry{Path: "b", Type: rec.Dir}), ""},
+		"in a tree":       {stream(rec.Tree, &rec.Entry{Path: "a", Type: rec.Dir}, &rec.Missing{ID: id.ID{7}}), "entries are lost in this tree stream"},
+		"behind its file": {stream(rec.Content, &rec.Chunk{Data: []byte("x")}, &rec.Entry{Path: "a", Type: rec.File, Size: 1, Extents: []rec.Extent{{N: 0, Len: 1}}}, &rec.Missing{ID: id.ID{7}}), ""},
+	} {
+		var out, msgs bytes.Buffer
+		env := tool.NewEnv("pv-chunk", []string{"--plain"}, bytes.NewReader(c.in), &out, &msgs)
+		err := Run(env)
+		env.Status(err)
+		if (err == nil) != (c.want == "") || !strings.Contains(msgs.String(), c.want) {
+			t.Errorf("%s: %v, %s", name, err, msgs.String())
+		}
+	}
 }

@@ -84,6 +84,29 @@ func TestFromTar(t *testing.T) {
 	}
 }
 
+// Of a stream that breaks off, wherever that is, comes an archive that no tar takes: not even an empty one.
+func TestCutStream(t *testing.T) {
+	stream := sealtest.Content(t, &rec.Entry{Path: "d", Type: rec.Dir, Mode: 0o700},
+		&rec.Chunk{N: 0, Data: []byte("data")},
+		&rec.Entry{Path: "d/f", Type: rec.File, Mode: 0o600, Size: 4, Extents: []rec.Extent{sealtest.X(0, 0, 4)}},
+		&rec.Cut{})
+	for n := range stream {
+		var out, msgs bytes.Buffer
+		env := tool.NewEnv("pv-tar", []string{"-c"}, bytes.NewReader(stream[:n]), &out, &msgs)
+		if status := env.Status(Run(env)); status != 1 {
+			t.Fatalf("%d bytes: status %d", n, status)
+		}
+		r := archive.NewReader(&out)
+		_, err := r.Next()
+		for err == nil {
+			_, err = r.Next()
+		}
+		if err == io.EOF {
+			t.Fatalf("%d bytes: the archive is taken: %s", n, msgs.String())
+		}
+	}
+}
+
 func TestUsage(t *testing.T) {
 	for _, c := range []struct {
 		args   []string

@@ -26,10 +26,10 @@ func toTar(src reading.Source, b reading.Base) error {
 	err = content.InOrder(t, reading.Whole, func(sink content.Sink) error {
 		return src.Walk(false, b.Choose.Active(), sink)
 	})
-	switch {
-	case t.out == nil:
-		return err
-	case err != nil:
+	if err != nil {
+		if t.out == nil { // many take an empty archive for a whole one
+			t.out = tarball.NewWriter(stdout, nil, nil)
+		}
 		_ = t.out.Abandon() // the error at hand matters more
 		return err
 	}
