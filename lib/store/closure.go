@@ -75,7 +75,9 @@ func (p *Put) had(b *rec.Blob) (bool, error) {
 		return came && !p.another(b), err
 	}
 	if b.Kind != rec.KindData {
-		return p.stored(b, func(o *rec.Blob) bool { return bytes.Equal(o.Refs, b.Refs) })
+		return p.stored(b, func(o *rec.Blob) bool {
+			return bytes.Equal(o.Refs, b.Refs) && (b.Kind != rec.KindSnapshot || sameSnapshot(o, b))
+		})
 	}
 	return p.r.listed(p.view, b.ID, rec.KindData), nil
 }

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -107,8 +108,30 @@ func (p *Put) Commit() (id.ID, error) {
 	if err == nil {
 		err = p.writeObject(data, "snapshots", s.ID.String())
 	}
+	if err == nil {
+		err = p.checkOwn(s)
+	}
 	p.committed = err == nil
 	return s.ID, err
+}
+
+// checkOwn makes sure that what is there as the snapshot is this one: somebody who knew the
+// id may have been faster, and no object is replaced.
+func (p *Put) checkOwn(s *Snapshot) error {
+	there, err := p.r.CheckSnapshot(s.ID, false)
+	if errors.Is(err, ErrDamaged) {
+		return nil // readers take the copy in checkpoints, or in a pack
+	}
+	if err == nil && !sameSnapshot(there.Blob, s.Blob) {
+		err = fmt.Errorf("snapshot %s is in %q with other bytes: %w", s.ID, p.r.dir, ErrTaken)
+	}
+	return err
+}
+
+// sameSnapshot reports whether two blobs of one snapshot's id are the same, whatever sessions
+// they come with.
+func sameSnapshot(a, b *rec.Blob) bool {
+	return bytes.Equal(a.Refs, b.Refs) && bytes.Equal(a.Data, b.Data) && bytes.Equal(a.Sig, b.Sig)
 }
 
 // Unchanged makes sure that snapshot i, one that the stream rests on, is there with

@@ -336,3 +336,41 @@ func TestSweepsAndTemporariesAtOnce(t *testing.T) {
 		p.disk.remove(f)
 	}
 }
+
+// Who knows the id of a snapshot that is to be copied may be faster, and store something
+// else under it: the copy says so, and works once that has been removed.
+func TestSnapshotTaken(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	m := storetest.New(1)
+	tree := m.Tree(2, 2, 2, 100)
+	forged := m.Tree(1, 1, 2, 100)
+	s := forged.Snapshot()
+	s.ID, s.CRC = tree.Snapshot().ID, 0
+	s.CRC = s.Sum()
+	putTree(t, dir, forged)
+	try := func() error {
+		p := mustPut(t, mustOpen(t, dir, &log{}), nil)
+		if err := send(p, tree); err != nil {
+			t.Fatal(err)
+		}
+		_, err := p.Commit()
+		return err
+	}
+	if err := try(); !errors.Is(err, ErrTaken) {
+		t.Fatal(err)
+	}
+	for _, d := range []string{"snapshots", "checkpoints"} {
+		if err := os.Remove(filepath.Join(dir, d, s.ID.String())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // the second finds its own
+		if err := try(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got, err := walkAll(mustOpen(t, dir, &log{}), s.ID, false); err != nil || !same(got, downOrder(tree, false)) {
+		t.Fatal(got, err)
+	}
+}

@@ -48,6 +48,7 @@ var (
 	ErrNoParent  = errors.New("the directory above it does not exist")
 	ErrMissing   = errors.New("missing in the repository")
 	ErrForgotten = errors.New("marked as forgotten")
+	ErrTaken     = errors.New("somebody else has stored something under its id before")
 	ErrKept      = errors.New("marked to be kept")
 	ErrDamaged   = pack.ErrDamaged
 )

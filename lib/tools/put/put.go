@@ -245,7 +245,9 @@ func (l *loop) commit() error {
 	i, did := end.Unchanged, "is unchanged"
 	if i.IsZero() {
 		did = "was committed"
-		i, err = l.p.Commit()
+		if i, err = l.p.Commit(); errors.Is(err, store.ErrTaken) {
+			err = &tool.Hint{Err: err, Text: fmt.Sprintf("what is there does not restore (pv-verify): remove snapshots/%s and checkpoints/%[1]s there, and store it again", i)}
+		}
 	} else {
 		err = l.wrap(l.p.Unchanged(i))
 	}
