@@ -39,7 +39,7 @@ type driven struct {
 func (d driven) walk(o walk.Options, s content.Sink) error {
 	o.Unshare = d.unshare
 	if d.choose.Picks() {
-		o.Look = d.choose.Look
+		o.Look = d.look
 	}
 	if d.follow {
 		o.Follow = func(e *rec.Entry, why error) {
@@ -62,6 +62,19 @@ func (d driven) walk(o walk.Options, s content.Sink) error {
 	// left out is said there.
 	d.env.Log.Debug(fmt.Sprintf("--from: the command: %s", how))
 	return err
+}
+
+// look lets the user's words stand for paths of the snapshot. One of which nobody knows whether it is
+// a path is named: what it was to choose, or to leave out, may be something else than it does as a pattern.
+func (d driven) look(has func(path string) (bool, error)) error {
+	return d.choose.Look(func(path string) (bool, error) {
+		is, err := has(path)
+		if errors.Is(err, walk.ErrLost) {
+			d.env.Warn("%s: taken as a pattern: whether it is a path in the snapshot is not known, since a page is missing or damaged", rec.Quote(path))
+			return false, nil
+		}
+		return is, err
+	})
 }
 
 // A command runs, and its two pipes.

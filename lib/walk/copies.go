@@ -312,11 +312,8 @@ func (d *drive) find(path string) (*rec.Entry, error) {
 	return n.entries[at], n.entries[at].Check()
 }
 
-// has reports whether a path is in the tree, as far as its pages can be had.
+// has reports whether a path is in the tree. Without a page on the way the error is ErrLost.
 func (d *drive) has(path string) (bool, error) {
 	e, err := d.find(path)
-	if errors.Is(err, ErrLost) {
-		return false, nil // the walk tells of it
-	}
 	return e != nil, err
 }

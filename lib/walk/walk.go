@@ -73,7 +73,7 @@ type Options struct {
 	Checked *Checked
 	// Look, if not nil, is called after Sink.Snapshot and before anything is chosen. With has it
 	// finds out whether a path is in the snapshot; of one in a page that cannot be
-	// had the answer is no.
+	// had the error is ErrLost. A page that was not given now may be given later.
 	Look func(has func(path string) (bool, error)) error
 	// Unshare makes of each hard link a file of its own, with the content of its
 	// first name.
