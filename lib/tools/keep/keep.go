@@ -46,7 +46,7 @@ func Run(env *tool.Env) error {
 	if err != nil {
 		return err
 	}
-	time.Now().Zone() // reads the local time zone, which is out of reach from here on
+	_, _ = time.Now().Zone() // reads the local time zone, which is out of reach from here on
 	env.Confine(confine.Limits{})
 	in, err := env.Input()
 	if err != nil {
