@@ -80,6 +80,7 @@ var allowed = []struct {
 	{6, "tools/unpack", []string{"confine", "content", "id", "page", "pattern", "reading", "rec", "snap", "spool", "tool", "tree", "unseal"}},
 	{6, "tools/ls", []string{"confine", "content", "id", "jsontext", "page", "reading", "rec", "snap", "tool"}},
 	{6, "tools/diff", []string{"confine", "content", "page", "reading", "rec", "tool", "tree"}},
+	{6, "tools/join", []string{"confine", "content", "id", "page", "reading", "rec", "snap", "tool"}},
 	{6, "tools/tar", []string{"confine", "content", "id", "reading", "rec", "snap", "tarball", "tool"}},
 	{6, "tools/key", []string{"key", "tool", sys}},
 	{6, "tools/json", []string{"confine", "jsontext", "rec", "tool", "wire"}},
@@ -93,7 +94,7 @@ var allowed = []struct {
 
 // bare packages never reach these, not even through others: whoever runs them
 // need not be trusted with a key.
-var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve", "tools/job", "tools/keep", "tools/gc", "tools/check", "tools/ls", "tools/diff", "tools/tar", "tools/json", "tools/scan"}
+var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve", "tools/job", "tools/keep", "tools/gc", "tools/check", "tools/ls", "tools/diff", "tools/join", "tools/tar", "tools/json", "tools/scan"}
 var secret = []string{"key", "box"}
 
 // imports returns what the .go files of each package import, tests apart.

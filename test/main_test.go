@@ -17,6 +17,7 @@ import (
 	"preserve/lib/tools/gc"
 	"preserve/lib/tools/get"
 	"preserve/lib/tools/job"
+	"preserve/lib/tools/join"
 	"preserve/lib/tools/json"
 	"preserve/lib/tools/keep"
 	"preserve/lib/tools/key"
@@ -37,7 +38,7 @@ func TestMain(m *testing.M) {
 	commands := map[string]func(){}
 	for name, run := range map[string]func(*tool.Env) error{
 		"pv-scan": scan.Run, "pv-chunk": chunk.Run, "pv-seal": seal.Run, "pv-put": put.Run,
-		"pv-get": get.Run, "pv-open": open.Run, "pv-unpack": unpack.Run, "pv-ls": ls.Run, "pv-diff": diff.Run, "pv-tar": tar.Run, "pv-key": key.Run, "pv-json": json.Run, "pv-tee": tee.Run, "pv-job": job.Run, "pv-serve": serve.Run, "pv-keep": keep.Run, "pv-gc": gc.Run, "pv-check": check.Run,
+		"pv-get": get.Run, "pv-open": open.Run, "pv-unpack": unpack.Run, "pv-ls": ls.Run, "pv-diff": diff.Run, "pv-join": join.Run, "pv-tar": tar.Run, "pv-key": key.Run, "pv-json": json.Run, "pv-tee": tee.Run, "pv-job": job.Run, "pv-serve": serve.Run, "pv-keep": keep.Run, "pv-gc": gc.Run, "pv-check": check.Run,
 	} {
 		commands[name] = func() { tool.Main(name, run) }
 	}

@@ -63,6 +63,18 @@ func (w *Writer) Names(users, groups []rec.Name) error {
 	return nil
 }
 
+// EndNames is Names behind all entries, where the names were not known before.
+func (w *Writer) EndNames(users, groups []rec.Name) error {
+	names, users, groups := rec.SplitNames(users, groups)
+	for _, n := range names {
+		if err := w.out.Write(n); err != nil {
+			return err
+		}
+	}
+	w.end.Users, w.end.Groups = users, groups
+	return nil
+}
+
 // Progress is how many entries and bytes of content were written. Any goroutine may call it.
 func (w *Writer) Progress() (files, bytes uint64) { return w.files.Load(), w.length.Load() }
 
@@ -166,9 +178,20 @@ func (w *Writer) Missing(i id.ID) error { return w.out.Write(&rec.Missing{ID: i}
 // Warn counts a warning.
 func (w *Writer) Warn(text string) { w.end.Warn(text) }
 
-// Warned takes over warnings that were counted before.
+// Warned takes over warnings that were counted before, and the first of their texts.
 func (w *Writer) Warned(n uint64, texts []string) {
-	w.end.Warnings, w.end.Warned = n, append([]string(nil), texts...)
+	const room = rec.MaxSmall / 4
+	w.end.Warnings += n
+	used := 0
+	for _, text := range w.end.Warned {
+		used += len(text)
+	}
+	for _, text := range texts {
+		if used += len(text); used > room || len(w.end.Warned) == rec.MaxWarned {
+			return
+		}
+		w.end.Warned = append(w.end.Warned, text)
+	}
 }
 
 // Finish writes the end. Its status is 3 if partial says so, or something was warned of.
