@@ -22,6 +22,9 @@ func (l *snapshotList) pickOne(name string, allow, long bool) error {
 		return err
 	}
 	l.tellGaps(func(g *found) bool { return f.opened && g.job == f.job })
+	if !strings.HasPrefix(f.id.String(), strings.ToLower(name)) {
+		l.tellLater(f, allow)
+	}
 	if !long {
 		_, err = fmt.Fprintln(l.env.Stdout, f.id)
 		return err

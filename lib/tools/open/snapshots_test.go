@@ -362,3 +362,38 @@ func TestRemovedAndFaked(t *testing.T) {
 		t.Errorf("status %d: %s", status, stderr)
 	}
 }
+
+// The store says when snapshots arrived, so it chooses which is the newest, and which come first
+// in the list. The times that their writers signed it does not: whoever gets an older one hears of the later
+// one, and -q silences no gap because of what the store says.
+func TestTimesOfArrivalLie(t *testing.T) {
+	s := sealtest.New(t, rec.Loose)
+	p := s.Page([]*rec.Entry{dir("a")})
+	a := s.Snapshot(p, snap.Snapshot{Label: "home", Time: rec.Time{Sec: 100}})
+	b := s.Snapshot(p, snap.Snapshot{Label: "home", Time: rec.Time{Sec: 200}, Prev: id.ID{5}})
+	part := s.Snapshot(p, snap.Snapshot{Label: "home", Time: rec.Time{Sec: 300}, Partial: true})
+	other := s.Snapshot(p, snap.Snapshot{Label: "work", Time: rec.Time{Sec: 300}})
+	session := s.Box.Session()
+	said := func(name string, blobs ...*rec.Blob) string {
+		s := sealtest.New(t, rec.Loose)
+		s.Put(&rec.Session{Data: session})
+		_, stderr, status := run(listOf(s, blobs), "-q", "-k", sealtest.KeyFile("list"), "--snapshots", "--pick", name)
+		if status != 0 {
+			t.Fatalf("status %d: %s", status, stderr)
+		}
+		return stderr
+	}
+	for _, name := range []string{"home", "latest"} {
+		stderr := said(name, part, other, b, a)
+		if !strings.Contains(stderr, "snapshot "+a.ID.Short()+" is the last that arrived here") || !strings.Contains(stderr, "snapshot "+b.ID.Short()+" of the same job was made later") ||
+			!strings.Contains(stderr, "snapshot "+b.ID.Short()+" of ") || !strings.Contains(stderr, "which is not here") || strings.Count(stderr, "\n") != 2 {
+			t.Errorf("%s: %s", name, stderr)
+		}
+	}
+	if stderr := said(a.ID.String()[:12], part, other, b, a); strings.Contains(stderr, "made later") {
+		t.Errorf("by its id: %s", stderr)
+	}
+	if stderr := said("latest", a, part, b); strings.Contains(stderr, "made later") {
+		t.Errorf("in order: %s", stderr)
+	}
+}
