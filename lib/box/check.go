@@ -34,10 +34,7 @@ func (s *Sealer) Check(sum Sum, kind uint8, i id.ID, refs, data []byte) error {
 	if err != nil {
 		return err
 	}
-	room, ok := s.rooms.Get().(*checkRoom)
-	if !ok {
-		room = new(checkRoom)
-	}
+	room := s.room()
 	defer s.rooms.Put(room)
 	if len(data) < overhead+insideHead {
 		return fmt.Errorf("%w: %d sealed bytes", ErrAltered, len(data))
@@ -58,5 +55,12 @@ func (s *Sealer) Check(sum Sum, kind uint8, i id.ID, refs, data []byte) error {
 	return nil
 }
 
-// A checkRoom is memory of one Check.
-type checkRoom struct{ inside, plain []byte }
+// A room is memory of one Seal or Check.
+type room struct{ inside, plain []byte }
+
+func (s *Sealer) room() *room {
+	if r, ok := s.rooms.Get().(*room); ok {
+		return r
+	}
+	return new(room)
+}

@@ -34,7 +34,7 @@ type Sealer struct {
 	namer   namer
 	zip     *compressor
 	unzip   *decompressor
-	rooms   sync.Pool // of *checkRoom
+	rooms   sync.Pool // of *room
 }
 
 // NewSealer makes a fresh session under k, a write or master key, else
@@ -94,13 +94,16 @@ func (s *Sealer) Seal(dst []byte, kind uint8, i id.ID, refs, plain []byte) ([]by
 	if err != nil {
 		return dst, err
 	}
-	// The inside is built where its ciphertext will be.
-	room := max(padded(insideHead+len(plain)), insideHead+s.zip.maxSize(len(plain)))
+	// The inside is built in memory that serves for all blobs, so that dst takes no more than the
+	// ciphertext: most of what the plaintext would need is never touched.
+	room := s.room()
+	defer s.rooms.Put(room)
+	most := max(padded(insideHead+len(plain)), insideHead+s.zip.maxSize(len(plain)))
+	room.inside = s.appendInside(slices.Grow(room.inside[:0], most), plain)
 	nonceAt, insideAt := len(dst), len(dst)+nonceSize
-	dst = slices.Grow(dst, overhead+room)[:insideAt]
+	dst = slices.Grow(dst, overhead+len(room.inside))[:insideAt]
 	rand.Read(dst[nonceAt:]) // never fails: crypto/rand
-	dst = s.appendInside(dst, plain)
-	return aead.Seal(dst[:insideAt], dst[nonceAt:insideAt], dst[insideAt:], headOf(kind, refs)), nil
+	return aead.Seal(dst, dst[nonceAt:], room.inside, headOf(kind, refs)), nil
 }
 
 // appendInside appends codec ‖ len ‖ bytes ‖ zeros.
@@ -114,7 +117,9 @@ func (s *Sealer) appendInside(dst, plain []byte) []byte {
 	}
 	n := len(dst) - at
 	binary.BigEndian.PutUint32(dst[at+1:], uint32(n-insideHead))
-	return append(dst, make([]byte, padded(n)-n)...)
+	dst = slices.Grow(dst, padded(n)-n)[:at+padded(n)]
+	clear(dst[at+n:])
+	return dst
 }
 
 // snapshotContext, 0 and the id are what a writer signs.
