@@ -65,7 +65,7 @@ func (a *ahead) after(took time.Duration, l *level) {
 	}
 	for i := len(l.batch) - 1; i >= 0; i-- {
 		if b := &l.batch[i]; b.err == nil && !b.out && b.st.Type == rec.Dir && !a.skip(&b.st) {
-			a.todo = append(a.todo, join(l.path, l.name(b.index)))
+			a.todo = append(a.todo, join(l.path, l.Name(b.index)))
 		}
 	}
 	if len(a.todo) == 0 {
@@ -122,13 +122,13 @@ func (a *ahead) help() {
 		if err != nil {
 			continue // the walk will say so
 		}
-		l.names, l.list = l.names[:0], l.list[:0]
-		if l.read(fd, buf) == nil && len(l.list) <= batchSize {
-			for i := range l.list {
+		l.Clear()
+		if l.Read(fd, buf) == nil && len(l.List) <= batchSize {
+			for i := range l.List {
 				if a.passed(path) {
 					break
 				}
-				_ = statRaw(fd, &l.names[l.list[i].at], &x) // the walk will say so
+				_ = statRaw(fd, l.CName(i), &x) // the walk will say so
 			}
 		}
 		closeFD(fd)

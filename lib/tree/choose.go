@@ -38,12 +38,12 @@ type Dir struct {
 }
 
 // Has reports whether the directory has a name.
-func (d *Dir) Has(name string) bool { return d.l.has(name) }
+func (d *Dir) Has(name string) bool { return d.l.Has(name) }
 
 // Begins reports whether the directory has a regular file of that name that
 // begins with that text.
 func (d *Dir) Begins(name, text string) bool {
-	if !d.l.has(name) {
+	if !d.l.Has(name) {
 		return false
 	}
 	var st Stat
@@ -65,8 +65,8 @@ func (d *Dir) Begins(name, text string) bool {
 func (w *walker) choose(l *level) (out bool) {
 	for i := range l.batch {
 		c := &l.batch[i]
-		c.path = join(l.path, l.name(c.index))
-		c.out = c.err == nil && !w.Choose.Take(c.path, &c.st, l.list[c.index].typ == c.st.Type)
+		c.path = join(l.path, l.Name(c.index))
+		c.out = c.err == nil && !w.Choose.Take(c.path, &c.st, l.List[c.index].Type == c.st.Type)
 		if c.out {
 			w.out.leftOut(c.path)
 			out = true
@@ -82,9 +82,9 @@ func (w *walker) drop(l *level) {
 	if w.Choose == nil && !long {
 		return
 	}
-	l.list = slices.DeleteFunc(l.list, func(d dirent) bool {
-		path := join(l.path, string(l.bytes(d)))
-		if w.Choose != nil && w.Choose.Drop(path, d.typ) {
+	l.List = slices.DeleteFunc(l.List, func(d Dirent) bool {
+		path := join(l.path, string(l.Bytes(d)))
+		if w.Choose != nil && w.Choose.Drop(path, d.Type) {
 			w.e.Skipped = true
 			w.out.leftOut(path)
 			return true
@@ -98,8 +98,8 @@ func (w *walker) drop(l *level) {
 		return false
 	})
 	switch {
-	case w.Choose == nil || !w.Choose.Looks() || len(l.list) == 0:
-	case len(l.list) > batchSize:
+	case w.Choose == nil || !w.Choose.Looks() || len(l.List) == 0:
+	case len(l.List) > batchSize:
 		w.e.Skipped = true // perhaps: to know, each would have to be looked at twice
 	default:
 		w.look(l, 0)
@@ -119,11 +119,11 @@ func (w *walker) enter(l *level, fd int) {
 	if names == nil {
 		return
 	}
-	l.list = slices.DeleteFunc(l.list, func(d dirent) bool {
-		if slices.Contains(names, string(l.bytes(d))) {
+	l.List = slices.DeleteFunc(l.List, func(d Dirent) bool {
+		if slices.Contains(names, string(l.Bytes(d))) {
 			return false
 		}
-		w.out.leftOut(join(l.path, string(l.bytes(d))))
+		w.out.leftOut(join(l.path, string(l.Bytes(d))))
 		return true
 	})
 	w.e.Skipped = true

@@ -81,7 +81,11 @@ func TestChooseCold(t *testing.T) {
 		t.Errorf("%q, %q", cold, warm)
 	}
 	a := newAhead()
-	l := &level{names: []byte("in\x00out\x00"), list: []dirent{{n: 2}, {at: 3, n: 3}}}
+	fd, err := unix.Open(filepath.Join(dir, "a"), openDir, 0)
+	must(t, err)
+	defer unix.Close(fd)
+	l := &level{}
+	must(t, l.Read(fd, make([]byte, 4096)))
 	l.batch = []child{{index: 0, st: Stat{Type: rec.Dir}}, {index: 1, st: Stat{Type: rec.Dir}, out: true}}
 	a.closed = true
 	a.after(0, l)

@@ -183,35 +183,6 @@ func isTemp(name string) bool {
 	return true
 }
 
-// eachName calls fn with every name in a directory, as the system lists them but
-// sorted as many at a time as it gives. fn may remove the name.
-func eachName(fd int, fn func(name string) error) error {
-	if _, err := unix.Seek(fd, 0, 0); err != nil {
-		return err
-	}
-	buf := make([]byte, 64<<10)
-	var l level
-	for {
-		n, err := unix.ReadDirent(fd, buf)
-		switch {
-		case err == unix.EINTR:
-			continue
-		case err == unix.ENOENT, err == nil && n <= 0: // removed while we stand in it; the end
-			return nil
-		case err != nil:
-			return err
-		}
-		l.names, l.list = l.names[:0], l.list[:0]
-		l.parse(buf[:n])
-		l.sort()
-		for i := range l.list {
-			if err := fn(l.name(i)); err != nil {
-				return err
-			}
-		}
-	}
-}
-
 // openDir opens a directory to list it and to work in it.
 func (t *Target) openDir(dirfd int, name string, flags int) (int, error) {
 	if t.planning() {

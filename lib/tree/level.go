@@ -1,9 +1,7 @@
 package tree
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"slices"
 	"sync"
@@ -23,23 +21,10 @@ type level struct {
 	fd       int // -1 while closed to save descriptors
 	ino, dev uint64
 	path     string
-	names    []byte // each with a NUL behind it
-	list     []dirent
+	Names
 	batch    []child
 	looked   int // names whose batch was looked at before the directory's entry
 	order    []int32
-}
-
-// A dirent is one name: its inode, as the directory says, and its place in
-// level.names.
-type dirent struct {
-	ino uint64
-	at  int
-	n   int
-	typ rec.Type // as the directory says; None if it does not
-	// mount says that another file system is mounted there, as far as is known without
-	// looking, and the walk does not go there.
-	mount bool
 }
 
 // A child is one name looked at.
@@ -52,98 +37,27 @@ type child struct {
 	out  bool
 }
 
-func (l *level) bytes(d dirent) []byte { return l.names[d.at : d.at+d.n] }
-func (l *level) name(i int) string     { return string(l.bytes(l.list[i])) }
-
-// read reads all names of a directory, through buf, and sorts them as bytes. That
-// is path order: a name has neither "/" nor NUL in it, so what is below a
-// directory comes right behind it. With an error the names up to it are there.
-func (l *level) read(fd int, buf []byte) error {
-	var err error
-	for {
-		n, e := unix.ReadDirent(fd, buf)
-		if e == unix.EINTR {
-			continue
-		}
-		if n <= 0 || e != nil {
-			err = e
-			break
-		}
-		l.parse(buf[:n])
-	}
-	if errors.Is(err, unix.ENOENT) { // removed while we stand in it
-		err = nil
-	}
-	l.sort()
-	// A directory that changes while it is read may give a name twice.
-	l.list = slices.CompactFunc(l.list, func(a, b dirent) bool { return bytes.Equal(l.bytes(a), l.bytes(b)) })
-	return err
-}
-
-func (l *level) sort() {
-	slices.SortFunc(l.list, func(a, b dirent) int { return bytes.Compare(l.bytes(a), l.bytes(b)) })
-}
-
-// The layout of struct linux_dirent64.
-const (
-	direntLen  = 16
-	direntType = 18
-	direntName = 19
-)
-
-// direntTypes are the types that a directory can give, by number.
-var direntTypes = [...]rec.Type{unix.DT_FIFO: rec.Fifo, unix.DT_CHR: rec.Char, unix.DT_DIR: rec.Dir, unix.DT_BLK: rec.Block,
-	unix.DT_REG: rec.File, unix.DT_LNK: rec.Symlink, unix.DT_SOCK: rec.Socket}
-
-// parse takes over the names in what getdents64 gave: inode, offset, length of
-// the record, type, name, NUL.
-func (l *level) parse(b []byte) {
-	for len(b) > direntName {
-		n := int(binary.NativeEndian.Uint16(b[direntLen:]))
-		if n <= direntName || n > len(b) {
-			return
-		}
-		name, _, _ := bytes.Cut(b[direntName:n], []byte{0})
-		if dots := len(name) <= 2 && string(name) == ".."[:len(name)]; !dots && bytes.IndexByte(name, '/') < 0 {
-			d := dirent{ino: binary.NativeEndian.Uint64(b), at: len(l.names), n: len(name)}
-			if t := b[direntType]; int(t) < len(direntTypes) {
-				d.typ = direntTypes[t]
-			}
-			l.list = append(l.list, d)
-			l.names = append(append(l.names, name...), 0)
-		}
-		b = b[n:]
-	}
-}
-
-// has reports whether the directory has that name.
-func (l *level) has(name string) bool {
-	key := []byte(name)
-	_, found := slices.BinarySearchFunc(l.list, key, func(d dirent, key []byte) int { return bytes.Compare(l.bytes(d), key) })
-	return found
-}
-
 // stat looks at a batch of names from index at on and returns where the next
 // begins, with so many workers at once. It goes by inode: that is nearly how
 // they lie on the disk.
 func (l *level) stat(fd, at, workers int) (next int) {
-	next = min(at+batchSize, len(l.list))
+	next = min(at+batchSize, len(l.List))
 	l.batch = slices.Grow(l.batch[:0], next-at)[:next-at]
 	l.order = slices.Grow(l.order[:0], next-at)[:next-at]
 	for i := range l.order {
 		l.order[i] = int32(at + i)
 	}
-	slices.SortFunc(l.order, func(a, b int32) int { return cmp.Compare(l.list[a].ino, l.list[b].ino) })
+	slices.SortFunc(l.order, func(a, b int32) int { return cmp.Compare(l.List[a].Ino, l.List[b].Ino) })
 	part := func(order []int32) {
 		var x unix.Statx_t
 		for _, i := range order {
 			c := &l.batch[int(i)-at]
 			c.index = int(i)
-			if l.list[i].mount && l.list[i].typ != rec.None {
+			if l.List[i].Mount && l.List[i].Type != rec.None {
 				c.err = errMount
 				continue
 			}
-			if c.err = statRaw(fd, &l.names[l.list[i].at], &x); c.err == nil {
+			if c.err = statRaw(fd, l.CName(int(i)), &x); c.err == nil {
 				c.st.set(&x)
 			}
 		}
@@ -173,7 +87,8 @@ func (w *walker) push(fd int, path string) *level {
 		l = &level{}
 		w.stack[n] = l
 	}
-	*l = level{fd: -1, path: path, names: l.names[:0], list: l.list[:0], batch: l.batch[:0], order: l.order[:0]}
+	l.Clear()
+	*l = level{fd: -1, path: path, Names: l.Names, batch: l.batch[:0], order: l.order[:0]}
 	w.opened(l, fd)
 	return l
 }
@@ -182,7 +97,7 @@ func (w *walker) pop() {
 	l := w.stack[len(w.stack)-1]
 	w.stack = w.stack[:len(w.stack)-1]
 	w.closed(l)
-	if cap(l.names) > keepNames || cap(l.list) > keepNames/16 {
+	if l.Cap() > keepNames {
 		*l = level{}
 	}
 }

@@ -62,10 +62,10 @@ func (w *walker) markMounts(l *level, fd int) {
 	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &x); err != nil || x.Mask&unix.STATX_MNT_ID == 0 {
 		return
 	}
-	for i := range l.list {
-		d := &l.list[i]
-		for _, on := range here[string(l.bytes(*d))] {
-			d.mount = d.mount || on == x.Mnt_id
+	for i := range l.List {
+		d := &l.List[i]
+		for _, on := range here[string(l.Bytes(*d))] {
+			d.Mount = d.Mount || on == x.Mnt_id
 		}
 	}
 }

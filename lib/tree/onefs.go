@@ -70,10 +70,10 @@ func (w *walker) mountPoint(l *level, index int, path string) error {
 			if err != nil {
 				return w.unseen(path, rec.Dir, op("open its directory again", err))
 			}
-			return w.top(fd, path, l.name(index))
+			return w.top(fd, path, l.Name(index))
 		}
 	}
-	typ := l.list[index].typ
+	typ := l.List[index].Type
 	w.out.leftOut(path)
 	if w.Mounted != nil {
 		w.Mounted(path, typ)

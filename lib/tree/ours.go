@@ -13,10 +13,10 @@ const configMagic = "\xa8preserve"
 // ours says why a directory below a source is not to be descended into: that it
 // is a repository or a cache of Preserve. A backup must not eat its own tail.
 func (l *level) ours(fd int) string {
-	if l.has(CacheMarker) {
+	if l.Has(CacheMarker) {
 		return "it is a cache of Preserve"
 	}
-	if l.has("config") && l.has("packs") && l.has("index") && l.has("snapshots") && isConfig(fd) {
+	if l.Has("config") && l.Has("packs") && l.Has("index") && l.Has("snapshots") && isConfig(fd) {
 		return "it is a repository of Preserve"
 	}
 	return ""

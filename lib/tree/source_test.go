@@ -345,10 +345,10 @@ func FuzzDirents(f *testing.F) {
 	f.Add(buf[:n-5])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var l level
+		var l Names
 		l.parse(b)
-		for i := range l.list {
-			if n := l.name(i); n == "" || n == "." || n == ".." || strings.ContainsAny(n, "/\x00") || l.names[l.list[i].at+len(n)] != 0 {
+		for i := range l.List {
+			if n := l.Name(i); n == "" || n == "." || n == ".." || strings.ContainsAny(n, "/\x00") || l.text[l.List[i].at+len(n)] != 0 {
 				t.Fatalf("%q", n)
 			}
 		}

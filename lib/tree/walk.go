@@ -324,7 +324,7 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 	}
 	l := w.push(fd, path)
 	defer w.pop()
-	if err := l.read(fd, w.dents); err != nil {
+	if err := l.Read(fd, w.dents); err != nil {
 		w.e.Unread = true
 		w.fault(op("read directory", err))
 	}
@@ -354,7 +354,7 @@ func (w *walker) dir(dirfd int, path, name string, top bool) (again bool, err er
 // look looks at a batch of names of a directory from index at on, asks the Chooser about them, and
 // returns where the next batch begins.
 func (w *walker) look(l *level, at int) (next int) {
-	workers := w.ahead.workers(len(l.list) - at)
+	workers := w.ahead.workers(len(l.List) - at)
 	begun := time.Now()
 	next = l.stat(l.fd, at, workers)
 	took := time.Since(begun)
@@ -368,7 +368,7 @@ func (w *walker) look(l *level, at int) (next int) {
 
 // children walks what is in a directory.
 func (w *walker) children(l *level) error {
-	for at := 0; at < len(l.list); {
+	for at := 0; at < len(l.List); {
 		_, err := w.fd(l)
 		switch {
 		case Exhausted(err):
@@ -387,12 +387,12 @@ func (w *walker) children(l *level) error {
 			}
 			path := b.path
 			if w.Choose == nil {
-				path = join(l.path, l.name(b.index))
+				path = join(l.path, l.Name(b.index))
 			}
 			if b.err == errMount {
 				err = w.mountPoint(l, b.index, path)
 			} else if b.err != nil {
-				err = w.gone(path, l.list[b.index].typ, "stat", b.err)
+				err = w.gone(path, l.List[b.index].Type, "stat", b.err)
 			} else if fd, ferr := w.fd(l); ferr != nil {
 				return w.lost(l, b.index, ferr)
 			} else {
@@ -413,8 +413,8 @@ func (w *walker) lost(l *level, at int, err error) error {
 		w.Report.Vanished(l.path)
 		return nil
 	}
-	for ; at < len(l.list); at++ {
-		if err := w.unseen(join(l.path, l.name(at)), l.list[at].typ, op("open its directory again", err)); err != nil {
+	for ; at < len(l.List); at++ {
+		if err := w.unseen(join(l.path, l.Name(at)), l.List[at].Type, op("open its directory again", err)); err != nil {
 			return err
 		}
 	}
