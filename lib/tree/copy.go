@@ -101,7 +101,7 @@ func (n *Node) duplicate(dirfd int) (st Stat, err error) {
 	case in.proc != "":
 		err = &Warning{Path: e.Path, What: what, Err: unix.EACCES}
 	default:
-		err = c.fill(&File{fd: in.fd, hole: -1})
+		err = c.fill(newFile(in.fd, nil))
 	}
 	if err == nil {
 		if err = statAt(dirfd, base(e.Path), &st); err != nil {

@@ -16,7 +16,14 @@ func TestFileSystem(t *testing.T) {
 	write(t, filepath.Join(dir, "f"), "x")
 	must(t, os.Symlink("f", filepath.Join(dir, "l")))
 	roots := []rec.Root{{Dir: dir}}
-	es := walk(t, roots, false)
+	entry := func(path string) *rec.Entry {
+		var st Stat
+		must(t, statAt(unix.AT_FDCWD, filepath.Join(dir, path), &st))
+		e := &rec.Entry{}
+		st.entry(e)
+		e.Path = path
+		return e
+	}
 	open := func() *Source {
 		s, err := OpenRoots(roots)
 		must(t, err)
@@ -35,14 +42,14 @@ func TestFileSystem(t *testing.T) {
 		must(t, unix.Close(fd))
 	}
 	for _, path := range []string{"", "f", "l"} {
-		if got := s.FileSystem(find(es, path)); got != want {
+		if got := s.FileSystem(entry(path)); got != want {
 			t.Errorf("%q: %+v, want %+v", path, got, want)
 		}
 	}
 
 	// The system is asked once for each device, and what it said of one is not
 	// taken for another.
-	e := *find(es, "f")
+	e := *entry("f")
 	odd := FileSystem{Network: true}
 	s.systems.Store(e.Dev, odd)
 	if got := s.FileSystem(&e); got != odd {
@@ -72,7 +79,7 @@ func TestFileSystem(t *testing.T) {
 	f := open()
 	defer f.Close()
 	if err := f.Follow(); err == nil {
-		through := *find(es, "f")
+		through := *entry("f")
 		through.Path = "l"
 		if got := f.FileSystem(&through); got != want {
 			t.Errorf("through a link: %+v, want %+v", got, want)

@@ -245,7 +245,7 @@ func (s *Source) OpenEntry(e *rec.Entry) (*File, error) {
 	if err != nil {
 		return nil, op("open", err)
 	}
-	return &File{fd: fd, omit: s.Omit, hole: -1}, nil
+	return newFile(fd, s.Omit), nil
 }
 
 // EntryAttributes is Attributes of the entry's path; links are followed as by

@@ -22,9 +22,9 @@ type level struct {
 	ino, dev uint64
 	path     string
 	Names
-	batch    []child
-	looked   int // names whose batch was looked at before the directory's entry
-	order    []int32
+	batch  []child
+	looked int // names whose batch was looked at before the directory's entry
+	order  []int32
 }
 
 // A child is one name looked at.

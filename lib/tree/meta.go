@@ -292,8 +292,9 @@ func (m *meta) setFlags() {
 	}
 	if err != nil {
 		// One by one, so that those that can be set are.
-		for _, f := range flagNames {
-			next := all&^f.bit | want&f.bit
+		for rest := uint32(SettableFlags); rest != 0; rest &= rest - 1 {
+			bit := rest & -rest
+			next := all&^bit | want&bit
 			if next == all {
 				continue
 			}

@@ -54,7 +54,7 @@ func TestSpared(t *testing.T) {
 		for _, n := range []string{"packs", "index", "snapshots"} {
 			must(t, os.MkdirAll(filepath.Join(dir, repo, n), 0o755))
 		}
-		write(t, filepath.Join(dir, repo, "config"), "\x81"+configMagic)
+		write(t, filepath.Join(dir, repo, "config"), "\x81\xa8preserve")
 	}
 	es := []*rec.Entry{dirEntry(""), dirEntry("above"), dirEntry("above/src"), dirEntry("cache"), dirEntry("config"), dirEntry("err"), dirEntry("mounted"), dirEntry("repo")}
 	es[1].Way, es[5].Err = true, "permission denied"

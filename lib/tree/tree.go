@@ -165,3 +165,16 @@ func typeOf(mode uint16) rec.Type {
 	}
 	return rec.None
 }
+
+// Same reports whether st is of the file that the walk saw: of the same type
+// and, where the entry has them, inode and device. Else the error is
+// ErrReplaced and says what is there now.
+func (st *Stat) Same(e *rec.Entry) error {
+	switch {
+	case st.Type != e.Type:
+		return fmt.Errorf("%w: a %s where the scan saw a %s", ErrReplaced, st.Type, e.Type)
+	case e.Ino != 0 && st.Ino != e.Ino, e.Dev != 0 && st.Dev != e.Dev:
+		return fmt.Errorf("%w: another %s than the scan saw", ErrReplaced, st.Type)
+	}
+	return nil
+}
