@@ -57,7 +57,7 @@ func TestOwnersOfACLs(t *testing.T) {
 	if users, groups := sortedIDs(o.users), sortedIDs(o.groups); !slices.Equal(users, []uint32{0, 7}) || !slices.Equal(groups, []uint32{0, 8}) {
 		t.Error(users, groups)
 	}
-	if got := named(o.users, parseAccounts([]byte("root:x:0\neve:x:7\nbob:x:9\n"))); !slices.Equal(got, []rec.Name{{ID: 0, Name: "root"}, {ID: 7, Name: "eve"}}) {
+	if got := named(o.users, parseAccounts([]byte("root:x:0:\neve:x:7:\nbob:x:9:\n"))); !slices.Equal(got, []rec.Name{{ID: 0, Name: "root"}, {ID: 7, Name: "eve"}}) {
 		t.Error(got)
 	}
 	for id := range uint32(maxOwners + 10) {

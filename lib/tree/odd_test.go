@@ -114,14 +114,14 @@ func specialTree(t testing.TB, dir string) {
 	must(t, unix.Lsetxattr(p("null"), "trusted.dev", []byte("n"), 0))
 	must(t, unix.Chmod(p("setuid"), 0o6751))
 	capability := []byte{1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
-	must(t, unix.Setxattr(p("file"), xattrCapability, capability, 0))
+	must(t, unix.Setxattr(p("file"), "security.capability", capability, 0))
 	acl := []byte{2, 0, 0, 0, 1, 0, 6, 0, 255, 255, 255, 255, 2, 0, 4, 0, 232, 3, 0, 0, 4, 0, 4, 0, 255, 255, 255, 255,
 		16, 0, 6, 0, 255, 255, 255, 255, 32, 0, 0, 0, 255, 255, 255, 255}
 	must(t, unix.Setxattr(p("file"), "system.posix_acl_access", acl, 0))
 	must(t, unix.Setxattr(p("dir"), "system.posix_acl_access", acl, 0))
-	must(t, unix.Setxattr(p("dir"), xattrDefaultACL, acl, 0))
+	must(t, unix.Setxattr(p("dir"), "system.posix_acl_default", acl, 0))
 	for n, flags := range map[string]uint32{
-		"immutable": flagImmutable | flagNoDump, "append": flagAppend, "frozen/": flagImmutable | flagNoAtime, "sync/": flagSync | flagDirSync,
+		"immutable": 0x10 | 0x40, "append": 0x20, "frozen/": 0x10 | 0x80, "sync/": 0x8 | 0x10000,
 	} {
 		q := p(n)
 		if strings.HasSuffix(n, "/") {
@@ -135,6 +135,10 @@ func specialTree(t testing.TB, dir string) {
 	}
 }
 
+// settable are the inode flags that chattr sets (linux/fs.h).
+const settable = 0x2083c4ff
+
+// setTestFlags gives a file those inode flags and no other that chattr sets.
 func setTestFlags(t testing.TB, path string, flags uint32) {
 	t.Helper()
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -142,10 +146,10 @@ func setTestFlags(t testing.TB, path string, flags uint32) {
 		return // removed by the test
 	}
 	defer unix.Close(fd)
-	all, err := allFlags(fd)
+	all, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS)
 	must(t, err)
-	if err := writeFlags(fd, all&^SettableFlags|flags); err != nil {
-		t.Logf("%s: inode flags %s: %v", path, FlagNames(flags), err)
+	if err := unix.IoctlSetPointerInt(fd, unix.FS_IOC_SETFLAGS, int(all&^settable|flags)); err != nil {
+		t.Logf("%s: inode flags %#x: %v", path, flags, err)
 	}
 }
 
