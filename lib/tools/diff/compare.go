@@ -29,7 +29,7 @@ func (s stream) compare(dir string, turned bool) error {
 		return err
 	}
 	defer files.Close()
-	c := &comparer{Base: b, printer: newPrinter(b.Env, turned), roots: roots, files: files, inodes: map[inode]uint64{}, seed: maphash.MakeSeed()}
+	c := &comparer{Base: b, printer: newPrinter(b.Env, turned), roots: roots, files: files, inodes: map[fileID]uint64{}, seed: maphash.MakeSeed()}
 	defer c.closeFile()
 	err = content.InOrder(c, 0, func(sink content.Sink) error {
 		return s.src.Either(b.Choose.Active(), sink)
@@ -62,7 +62,7 @@ type comparer struct {
 
 	// inodes are the live files of several names that were met: under which path of
 	// the snapshot, as a hash.
-	inodes map[inode]uint64
+	inodes map[fileID]uint64
 	seed   maphash.Seed
 
 	dirs []place // from the root to the last entry
@@ -75,7 +75,7 @@ type comparer struct {
 	buf    []byte
 }
 
-type inode struct{ dev, ino uint64 }
+type fileID struct{ dev, ino uint64 }
 
 // begin starts to read the live tree, once it is known how much of it counts.
 func (c *comparer) begin(first string) {
@@ -174,7 +174,7 @@ func (c *comparer) entry(e, l *rec.Entry) error {
 	if e.Way {
 		return nil // its metadata may be made up
 	}
-	if at := (inode{l.Dev, l.Ino}); l.Links > 1 && e.Type != rec.Dir {
+	if at := (fileID{l.Dev, l.Ino}); l.Links > 1 && e.Type != rec.Dir {
 		if c.inodes[at] == 0 {
 			c.inodes[at] = maphash.String(c.seed, e.Path) | 1
 		} else {
@@ -202,7 +202,7 @@ func (c *comparer) entry(e, l *rec.Entry) error {
 // first one leads to.
 func (c *comparer) further(e, l *rec.Entry) {
 	want := maphash.String(c.seed, e.Leader) | 1
-	if c.inodes[inode{l.Dev, l.Ino}] == want {
+	if c.inodes[fileID{l.Dev, l.Ino}] == want {
 		return
 	}
 	c.differs("links", e.Path, nameOf(e.Leader), nameOf(l.Leader))

@@ -63,7 +63,7 @@ func stdin(env *tool.Env, name string, command []string) error {
 	if err != nil {
 		return err
 	}
-	s := &scan{env: env, w: rec.NewWriter(out)}
+	s := &scanner{env: env, w: rec.NewWriter(out)}
 	return s.w.Close(env.Name, s.stdin(path, in, command))
 }
 
@@ -80,7 +80,7 @@ func storedName(name string) (string, error) {
 var errEmpty = errors.New("stdin is empty: what should have written to it has failed, most likely (a file that is empty can be backed up as a file)")
 
 // stdin writes one file, the directories above it, and what is read.
-func (s *scan) stdin(path string, in io.Reader, command []string) error {
+func (s *scanner) stdin(path string, in io.Reader, command []string) error {
 	h := head(nil)
 	h.Kind = rec.Content
 	w, err := content.NewWriter(s.w, *h)
@@ -130,7 +130,7 @@ func (s *scan) stdin(path string, in io.Reader, command []string) error {
 // start runs a command whose stdout is to be read; wait says how it ended. If this
 // program is killed, however, the system ends the command: it stays in its process
 // group, so that it can ask for a password at the terminal.
-func (s *scan) start(command []string) (out io.Reader, wait func() error, err error) {
+func (s *scanner) start(command []string) (out io.Reader, wait func() error, err error) {
 	c := exec.Command(command[0], command[1:]...)
 	c.Stderr = s.env.Stderr
 	name := rec.Quote(command[0])

@@ -46,7 +46,7 @@ func listFlags(fs *flag.FlagSet) *lists {
 
 // roots turns the sources and the lists into roots, and remembers which of them
 // the command line names.
-func (s *scan) roots(dir string, sources []string, l *lists) ([]rec.Root, error) {
+func (s *scanner) roots(dir string, sources []string, l *lists) ([]rec.Root, error) {
 	r, err := tree.NewResolver(dir)
 	if err != nil {
 		return nil, err
@@ -93,7 +93,7 @@ func (s *scan) roots(dir string, sources []string, l *lists) ([]rec.Root, error)
 
 // special tells of a source that has content which is not stored: a fifo, as of <(command), or
 // a device is stored as what it is.
-func (s *scan) special(source string) {
+func (s *scanner) special(source string) {
 	st, err := os.Stat(source)
 	if err != nil || st.Mode()&(os.ModeNamedPipe|os.ModeDevice) == 0 {
 		return
@@ -107,7 +107,7 @@ func (s *scan) special(source string) {
 
 // list adds the paths of a file. One that does not exist is left out with a
 // warning: it may have vanished since the list was made.
-func (s *scan) list(r *tree.Resolver, file string, nul bool) error {
+func (s *scanner) list(r *tree.Resolver, file string, nul bool) error {
 	in, from := s.env.Stdin, "stdin"
 	if file != "-" {
 		f, err := os.Open(file)
@@ -166,7 +166,7 @@ const maxGiven = 20
 // Of one that the command line names the user hears: of itself as of something
 // normal, but as a warning if a directory above it is left out, since then its
 // naming and the pattern are at odds.
-func (s *scan) sift(roots []rec.Root) ([]rec.Root, error) {
+func (s *scanner) sift(roots []rec.Root) ([]rec.Root, error) {
 	if s.selection.rules.Len() == 0 && s.selection.larger == "" {
 		return roots, nil
 	}
@@ -219,7 +219,7 @@ func (s *selection) root(src *tree.Source, path string) (at string, why cause, o
 
 // hollow says so if of the one root nothing was taken but the root itself: a pattern
 // says more than it was meant to.
-func (s *scan) hollow(roots []rec.Root) {
+func (s *scanner) hollow(roots []rec.Root) {
 	if len(roots) != 1 || !s.selection.inside || s.files.Load() > uint64(1+strings.Count(roots[0].Path, "/")) {
 		return
 	}

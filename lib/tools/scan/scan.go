@@ -120,7 +120,7 @@ func Run(env *tool.Env) (err error) {
 	if len(*host) > rec.MaxText || strings.ToValidUTF8(*host, "") != *host || strings.ContainsFunc(*host, unicode.IsControl) {
 		return tool.Usagef("--host takes a name of at most %d bytes", rec.MaxText)
 	}
-	s := &scan{env: env, bare: env.NewTally("entries"), selection: selection, o: o, host: *host}
+	s := &scanner{env: env, bare: env.NewTally("entries"), selection: selection, o: o, host: *host}
 	if len(why) > 0 {
 		return s.explain(*dir, why, sources, listed)
 	}
@@ -147,8 +147,8 @@ func Run(env *tool.Env) (err error) {
 	return s.w.Close(env.Name, s.run(roots, heads, !*quiet))
 }
 
-// A scan is one run. It is the walk's Reporter.
-type scan struct {
+// A scanner is one run. It is the walk's Reporter.
+type scanner struct {
 	env    *tool.Env
 	w      *rec.Writer  // nil if there is no stream
 	o      tree.Options // what the flags say of the walk
@@ -166,7 +166,7 @@ type scan struct {
 }
 
 // prepare finds the roots that are to be walked.
-func (s *scan) prepare(dir string, sources []string, listed *lists) ([]rec.Root, error) {
+func (s *scanner) prepare(dir string, sources []string, listed *lists) ([]rec.Root, error) {
 	if err := s.selection.load(); err != nil {
 		return nil, err
 	}
@@ -179,7 +179,7 @@ func (s *scan) prepare(dir string, sources []string, listed *lists) ([]rec.Root,
 }
 
 // run writes the stream of the roots; heads are what its head says of them.
-func (s *scan) run(roots, heads []rec.Root, warnLinks bool) error {
+func (s *scanner) run(roots, heads []rec.Root, warnLinks bool) error {
 	h := head(heads)
 	h.Follow, h.Host = s.o.Follow, cmp.Or(s.host, h.Host)
 	if err := s.w.Write(h); err != nil {
@@ -227,7 +227,7 @@ func head(roots []rec.Root) *rec.Head {
 	return h
 }
 
-func (s *scan) visit(e *rec.Entry) error {
+func (s *scanner) visit(e *rec.Entry) error {
 	s.owners.Add(e)
 	s.files.Add(1)
 	s.bytes.Add(e.Size)
@@ -235,7 +235,7 @@ func (s *scan) visit(e *rec.Entry) error {
 }
 
 // Warn implements tree.Reporter.
-func (s *scan) Warn(path string, err error) {
+func (s *scanner) Warn(path string, err error) {
 	if errors.Is(err, tree.ErrBare) {
 		s.bare.Add(name(path), err.Error())
 		return
@@ -246,10 +246,10 @@ func (s *scan) Warn(path string, err error) {
 }
 
 // Vanished implements tree.Reporter.
-func (s *scan) Vanished(path string) { s.env.Notice("%s: vanished during the scan", name(path)) }
+func (s *scanner) Vanished(path string) { s.env.Notice("%s: vanished during the scan", name(path)) }
 
 // Skipped implements tree.Reporter.
-func (s *scan) Skipped(path, why string) {
+func (s *scanner) Skipped(path, why string) {
 	text := name(path) + ": what is in it is left out: " + why
 	s.env.Notice("%s", text)
 	if err := s.w.Write(&rec.Note{Tool: s.env.Name, Text: text}); err != nil && s.failed == nil {

@@ -140,7 +140,7 @@ func TestWhyOfSeveral(t *testing.T) {
 		t.Fatal(err)
 	}
 	roots := []rec.Root{{Dir: dir, Path: "a"}, {Dir: dir, Path: "a/b"}, {Dir: dir, Path: "a/x"}}
-	s := &scan{env: tool.NewEnv("pv-scan", nil, nil, io.Discard, io.Discard), selection: &selection{shut: map[string]bool{}, counts: map[cause]uint64{}, caches: true}}
+	s := &scanner{env: tool.NewEnv("pv-scan", nil, nil, io.Discard, io.Discard), selection: &selection{shut: map[string]bool{}, counts: map[cause]uint64{}, caches: true}}
 	write(t, filepath.Join(dir, "a/CACHEDIR.TAG"), signature) // ends the way from a, and not that from a/b
 	for path, want := range map[string]string{
 		"a/b/c/f":        "true: nothing leaves it out",
@@ -159,7 +159,7 @@ func TestWhyOfSeveral(t *testing.T) {
 	}
 }
 
-// A scan of which nothing is left says so.
+// A scanner of which nothing is left says so.
 func TestNothingLeft(t *testing.T) {
 	dir := tmp(t)
 	write(t, filepath.Join(dir, "a/b/f"), "")
@@ -282,7 +282,7 @@ func TestListLimits(t *testing.T) {
 			t.Errorf("status %d, %s", status, &msgs)
 		}
 	}
-	s := &scan{env: tool.NewEnv("pv-scan", nil, &endless{text: "a\n"}, io.Discard, io.Discard), listed: maxListed - 3}
+	s := &scanner{env: tool.NewEnv("pv-scan", nil, &endless{text: "a\n"}, io.Discard, io.Discard), listed: maxListed - 3}
 	r, err := tree.NewResolver(dir)
 	if err != nil {
 		t.Fatal(err)

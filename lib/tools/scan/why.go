@@ -12,7 +12,7 @@ import (
 
 // explain is the run of --why: what leaves out the sources themselves is part of
 // the answer.
-func (s *scan) explain(dir string, paths, sources []string, listed *lists) error {
+func (s *scanner) explain(dir string, paths, sources []string, listed *lists) error {
 	if err := s.selection.load(); err != nil {
 		return err
 	}
@@ -31,7 +31,7 @@ func (s *scan) explain(dir string, paths, sources []string, listed *lists) error
 // decides that. It walks to the path as a scan does, and looks at nothing beside the way.
 // Without roots it walks from where the path begins. The error is tool.ErrPartial
 // if a path would be left out.
-func (s *scan) why(dir string, paths []string, roots []rec.Root) error {
+func (s *scanner) why(dir string, paths []string, roots []rec.Root) error {
 	var status error
 	for _, path := range paths {
 		text, in := s.because(dir, path, roots)
@@ -47,7 +47,7 @@ func (s *scan) why(dir string, paths []string, roots []rec.Root) error {
 }
 
 // because returns what decides about a path, as it goes on behind the verdict.
-func (s *scan) because(dir, path string, roots []rec.Root) (text string, in bool) {
+func (s *scanner) because(dir, path string, roots []rec.Root) (text string, in bool) {
 	r, err := tree.NewResolver(dir)
 	if err != nil {
 		return ": " + err.Error(), false
@@ -91,7 +91,7 @@ func (s *scan) because(dir, path string, roots []rec.Root) (text string, in bool
 
 // parentOf is because for what is above roots, or beside all of them: it is taken
 // with the first of them that is.
-func (s *scan) parentOf(full string, roots []rec.Root) (text string, in bool) {
+func (s *scanner) parentOf(full string, roots []rec.Root) (text string, in bool) {
 	text = ": it is not at or below a path to scan"
 	for _, r := range roots {
 		if !rec.Below(absolute(r), full) {
@@ -110,7 +110,7 @@ func (s *scan) parentOf(full string, roots []rec.Root) (text string, in bool) {
 func absolute(r rec.Root) string { return strings.Trim(r.Dir+"/"+r.Path, "/") }
 
 // walkTo walks from a root to one path at or below it.
-func (s *scan) walkTo(root rec.Root, want string) (text string, in bool) {
+func (s *scanner) walkTo(root rec.Root, want string) (text string, in bool) {
 	src, err := tree.OpenRoots([]rec.Root{root})
 	if err != nil {
 		return ": " + err.Error(), false
