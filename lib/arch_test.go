@@ -53,7 +53,11 @@ var allowed = []struct {
 	{1, "key", []string{"durable", crypto, sys}},
 	{1, "ids", []string{"id", "spool"}},
 	{2, "pack", []string{"id", "rec", "wire"}},
-	{2, "tree", []string{"acl", "rec", sys}},
+	{2, "inode", []string{"acl", "rec", sys}},
+	{3, "source", []string{"inode", "rec", sys}},
+	{4, "scan", []string{"inode", "rec", "source", sys}},
+	{3, "target", []string{"acl", "inode", "rec", sys}},
+	{2, "treetest", []string{"rec", sys}}, // tests only
 	{2, "tarball", []string{"acl", "rec", "spool", "wire"}},
 	{2, "jsontext", []string{"rec", "visible", "wire"}},
 	{2, "box", []string{"id", "key", compress, crypto, sys}},
@@ -63,7 +67,7 @@ var allowed = []struct {
 	{3, "store", []string{"durable", "id", "pack", "rec", "visible", "wire", sys}},
 	{3, "content", []string{"id", "page", "par", "rec", "snap", "spool"}},
 	{4, "walk", []string{"box", "content", "id", "page", "par", "rec", "snap"}},
-	{4, "reading", []string{"acl", "content", "id", "page", "pattern", "rec", "snap", "tool", "tree", "visible"}},
+	{4, "reading", []string{"acl", "content", "id", "inode", "page", "pattern", "rec", "snap", "tool", "visible"}},
 	{5, "unseal", []string{"box", "content", "id", "key", "reading", "rec", "remote", "snap", "tool", "walk"}},
 	{4, "sealtest", []string{"box", "key", "page", "rec", "snap", "wire"}}, // tests only
 	{4, "job", []string{"durable", "id", "remote", "tool", sys}},
@@ -71,15 +75,15 @@ var allowed = []struct {
 	{4, "store/storetest", []string{"id", "pack", "rec", "store"}}, // tests only
 
 	// Verbs: the tools. Only they combine nouns, and none imports another.
-	{6, "tools/scan", []string{"content", "pattern", "rec", "tool", "tree"}},
-	{6, "tools/chunk", []string{"confine", "bounds", "cache", "cdc", "id", "ids", "key", "par", "pattern", "rec", "spool", "tool", "tree"}},
+	{6, "tools/scan", []string{"content", "inode", "pattern", "rec", "scan", "source", "tool"}},
+	{6, "tools/chunk", []string{"bounds", "cache", "cdc", "confine", "id", "ids", "inode", "key", "par", "pattern", "rec", "source", "spool", "tool"}},
 	{6, "tools/seal", []string{"confine", "bounds", "box", "cache", "id", "ids", "key", "page", "par", "rec", "snap", "tool", "wire"}},
 	{6, "tools/put", []string{"confine", "id", "rec", "remote", "store", "tool"}},
 	{6, "tools/get", []string{"confine", "id", "ids", "rec", "remote", "store", "tool"}},
 	{6, "tools/open", []string{"box", "confine", "content", "id", "jsontext", "key", "page", "reading", "rec", "snap", "spool", "tool", "unseal", "visible", "walk"}},
-	{6, "tools/unpack", []string{"confine", "content", "id", "page", "pattern", "reading", "rec", "snap", "spool", "tool", "tree", "unseal"}},
+	{6, "tools/unpack", []string{"confine", "content", "id", "inode", "page", "pattern", "reading", "rec", "snap", "spool", "target", "tool", "unseal"}},
 	{6, "tools/ls", []string{"confine", "content", "id", "jsontext", "page", "reading", "rec", "snap", "tool"}},
-	{6, "tools/diff", []string{"confine", "content", "page", "reading", "rec", "tool", "tree"}},
+	{6, "tools/diff", []string{"confine", "content", "inode", "page", "reading", "rec", "scan", "source", "tool"}},
 	{6, "tools/join", []string{"confine", "content", "id", "page", "reading", "rec", "snap", "tool"}},
 	{6, "tools/tar", []string{"confine", "content", "id", "reading", "rec", "snap", "tarball", "tool"}},
 	{6, "tools/key", []string{"key", "tool", sys}},

@@ -11,7 +11,7 @@ import (
 
 	"preserve/lib/key"
 	"preserve/lib/rec"
-	"preserve/lib/tree"
+	"preserve/lib/source"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -109,7 +109,7 @@ func makeKeys(ts *testscript.TestScript, neg bool, args []string) {
 
 // keepsChangeTimes reports whether files below dir are trusted to be unchanged.
 func keepsChangeTimes(dir string) (bool, error) {
-	src, err := tree.OpenRoots([]rec.Root{{Dir: dir}})
+	src, err := source.OpenRoots([]rec.Root{{Dir: dir}})
 	if err != nil {
 		return false, err
 	}

@@ -14,7 +14,7 @@ import (
 
 	"preserve/lib/durable"
 	"preserve/lib/id"
-	"preserve/lib/tree"
+	"preserve/lib/inode"
 )
 
 // names lists what is in a cache besides what every cache has.
@@ -91,8 +91,8 @@ func TestDirectory(t *testing.T) {
 			t.Error(st, err)
 		}
 	}
-	if markerName != tree.CacheMarker {
-		t.Errorf("a walk knows caches by %q", tree.CacheMarker)
+	if markerName != inode.CacheMarker {
+		t.Errorf("a walk knows caches by %q", inode.CacheMarker)
 	}
 	if b, err := os.ReadFile(filepath.Join(dir, tagName)); err != nil || !strings.HasPrefix(string(b), "Signature: 8a477f597d28d172789f06886806bc55") {
 		t.Error(string(b), err)

@@ -9,12 +9,12 @@ import (
 	"sync"
 
 	"preserve/lib/content"
+	"preserve/lib/inode"
 	"preserve/lib/page"
 	"preserve/lib/pattern"
 	"preserve/lib/rec"
 	"preserve/lib/snap"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // A Mode is what a tool, or one of its modes, makes of a choice.
@@ -155,7 +155,7 @@ func NewChooser(env *tool.Env, m *Mode, o *Choice) (c *Chooser, err error) {
 	if !m.Owns || o.Numeric && len(o.MapUsers)+len(o.MapGroups) == 0 {
 		return c, nil
 	}
-	accounts, err := tree.SystemAccounts()
+	accounts, err := inode.SystemAccounts()
 	if err != nil {
 		return nil, fmt.Errorf("read the users and groups of this system: %w", err)
 	}

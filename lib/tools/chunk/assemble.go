@@ -6,9 +6,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"preserve/lib/inode"
 	"preserve/lib/rec"
+	"preserve/lib/source"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // An assembler takes files in order and writes chunks, entries and cuts. One
@@ -20,7 +21,7 @@ type assembler struct {
 	rules  *rules
 	end    rec.End // with our own warnings
 	bare   *tool.Tally
-	omit   *tree.Omit // attributes that a content stream brings
+	omit   *inode.Omit // attributes that a content stream brings
 
 	// settle is how long after it was read a file is looked at again; 0: it is
 	// not.
@@ -47,7 +48,7 @@ type assembler struct {
 	lost  map[string]*rec.Entry
 
 	names   names
-	sources *tree.Watch // over the sources of a tree; nil for a content stream
+	sources *source.Watch // over the sources of a tree; nil for a content stream
 
 	files, length atomic.Uint64
 }

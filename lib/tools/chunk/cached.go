@@ -7,9 +7,10 @@ import (
 
 	"preserve/lib/cache"
 	"preserve/lib/id"
+	"preserve/lib/inode"
 	"preserve/lib/rec"
+	"preserve/lib/source"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // Caches are what earlier runs left, to be asked for one path after the other, in
@@ -18,8 +19,8 @@ type caches struct {
 	trust  trust
 	alone  *alone
 	env    *tool.Env
-	system func(*rec.Entry) tree.FileSystem
-	omit   *tree.Omit // attributes that this run leaves out
+	system func(*rec.Entry) source.FileSystem
+	omit   *inode.Omit // attributes that this run leaves out
 	list   []*shelf
 	base   []id.ID // their snapshots, in the order of the command line
 	// Devices of which it was said that their files are read again.
@@ -71,7 +72,7 @@ func (c *caches) vouch(e *rec.Entry) (more *shelf, ok bool, err error) {
 }
 
 // on is system, and says once of each device why its files are read again.
-func (c *caches) on(e *rec.Entry) tree.FileSystem {
+func (c *caches) on(e *rec.Entry) source.FileSystem {
 	what := c.system(e)
 	if !what.ChangeTimes && !c.trust.ignoreCTime && !c.timeless[e.Dev] {
 		if c.timeless == nil {

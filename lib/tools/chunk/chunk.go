@@ -23,11 +23,12 @@ import (
 
 	"preserve/lib/cdc"
 	"preserve/lib/confine"
+	"preserve/lib/inode"
 	"preserve/lib/key"
 	"preserve/lib/pattern"
 	"preserve/lib/rec"
+	"preserve/lib/source"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 const usage = `usage: pv-chunk -k KEY [--cache DIR --base ID[,ID]] <tree >content
@@ -106,7 +107,7 @@ func Run(env *tool.Env) (err error) {
 	out := rec.NewWriter(stdout)
 	j := &work{env: env, in: stdin, out: out, params: cdc.Default, noFiles: *noFiles, settle: *settle, alone: apart, old: &old}
 	if left.Any() {
-		j.omit = &tree.Omit{All: left.All, Name: left.Match}
+		j.omit = &inode.Omit{All: left.All, Name: left.Match}
 	}
 	if !*uncut {
 		err = j.load(*keyFile)
@@ -137,7 +138,7 @@ type work struct {
 	settle  time.Duration
 	alone   alone
 	old     *cacheOptions
-	omit    *tree.Omit // extended attributes; nil for none
+	omit    *inode.Omit // extended attributes; nil for none
 }
 
 // load takes the key from a file.
@@ -187,7 +188,7 @@ func (w *work) run() error {
 	}
 	r := &reader{}
 	if !again {
-		if r.src, err = tree.OpenRoots(head.Roots); err != nil {
+		if r.src, err = source.OpenRoots(head.Roots); err != nil {
 			return err
 		}
 		defer r.src.Close()
@@ -222,7 +223,7 @@ func (w *work) run() error {
 	if again {
 		before, err = cutAgain(in, w.out, a)
 	} else {
-		a.sources = tree.NewWatch(roots)
+		a.sources = source.NewWatch(roots)
 		before, err = readFiles(in, w.out, a, old)
 	}
 	if err != nil {

@@ -12,11 +12,13 @@ import (
 
 	"preserve/lib/bounds"
 	"preserve/lib/cdc"
+	"preserve/lib/inode"
 	"preserve/lib/key"
 	pages "preserve/lib/page"
 	"preserve/lib/rec"
+	"preserve/lib/scan"
+	"preserve/lib/source"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 type silent struct{}
@@ -68,7 +70,7 @@ func scanned(t testing.TB, dir string, edit func(*rec.Entry)) []byte {
 // scannedAt is scanned of a scan that began at some time.
 func scannedAt(t testing.TB, dir string, began rec.Time, edit func(*rec.Entry)) []byte {
 	t.Helper()
-	roots, err := tree.Resolve(dir, []string{"."}, nil)
+	roots, err := source.Resolve(dir, []string{"."}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +82,7 @@ func scannedAt(t testing.TB, dir string, began rec.Time, edit func(*rec.Entry)) 
 		}
 	}
 	put(&rec.Head{Kind: rec.Tree, Roots: roots, Time: began})
-	err = tree.Walk(roots, tree.Options{Report: silent{}}, func(e *rec.Entry) error {
+	err = scan.Walk(roots, scan.Options{Report: silent{}}, func(e *rec.Entry) error {
 		if edit != nil {
 			edit(e)
 		}
@@ -302,11 +304,11 @@ func TestPieces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots, err := tree.Resolve(dir, []string{"."}, nil)
+	roots, err := source.Resolve(dir, []string{"."}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	src, err := tree.OpenRoots(roots)
+	src, err := source.OpenRoots(roots)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -379,13 +381,13 @@ func TestAfterTheScan(t *testing.T) {
 }
 
 func TestCompare(t *testing.T) {
-	at := func(size uint64, m, c int64) tree.Stat {
-		return tree.Stat{Size: size, MTime: rec.Time{Sec: m}, CTime: rec.Time{Sec: c}, Mode: 0o600, Links: 1}
+	at := func(size uint64, m, c int64) inode.Stat {
+		return inode.Stat{Size: size, MTime: rec.Time{Sec: m}, CTime: rec.Time{Sec: c}, Mode: 0o600, Links: 1}
 	}
 	mode, links := at(10, 1, 2), at(10, 1, 2)
 	mode.Mode, links.Links = 0o644, 0
 	for name, c := range map[string]struct {
-		after tree.Stat
+		after inode.Stat
 		n     int64
 		want  verdict
 	}{
@@ -410,11 +412,11 @@ func TestGrownOrRewritten(t *testing.T) {
 	file := filepath.Join(dir, "f")
 	b := random(1, 3<<20)
 	write(t, file, b)
-	roots, err := tree.Resolve(dir, []string{"."}, nil)
+	roots, err := source.Resolve(dir, []string{"."}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	src, err := tree.OpenRoots(roots)
+	src, err := source.OpenRoots(roots)
 	if err != nil {
 		t.Fatal(err)
 	}

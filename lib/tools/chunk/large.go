@@ -6,8 +6,8 @@ import (
 	"io"
 
 	"preserve/lib/bounds"
+	"preserve/lib/inode"
 	"preserve/lib/rec"
-	"preserve/lib/tree"
 )
 
 // maxExtents ends a piece of a file with very many holes.
@@ -35,9 +35,9 @@ type content interface {
 
 // An opened is a large file of a tree.
 type opened struct {
-	file   *tree.File
-	stat   tree.Stat // before reading
-	length int64     // as it was then; less once it turned out shorter
+	file   *inode.File
+	stat   inode.Stat // before reading
+	length int64      // as it was then; less once it turned out shorter
 }
 
 func (o *opened) more(off int64) (bool, error) { return off < o.length, nil }

@@ -3,8 +3,8 @@ package chunk
 import (
 	"fmt"
 
+	"preserve/lib/inode"
 	"preserve/lib/rec"
-	"preserve/lib/tree"
 )
 
 // names are the tables of the owners' names: those of the stage before, and what
@@ -12,7 +12,7 @@ import (
 type names struct {
 	users, groups []rec.Name
 	bytes         int
-	owners        tree.Owners
+	owners        inode.Owners
 }
 
 // maxNames bounds the tables: a snapshot, which takes them in, has no more room.

@@ -14,8 +14,8 @@ import (
 	"preserve/lib/ids"
 	"preserve/lib/key"
 	"preserve/lib/rec"
+	"preserve/lib/source"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // cacheOptions are what a command line says of caches.
@@ -103,7 +103,7 @@ func (o *cacheOptions) close() {
 // That one cannot be used costs time and nothing else; but one that was made under another
 // master key is an error, unless it is on purpose: who could read the job's snapshots could not
 // read this one.
-func (o *cacheOptions) open(env *tool.Env, k *key.Key, head *rec.Head, src *tree.Source, alone *alone) (*caches, error) {
+func (o *cacheOptions) open(env *tool.Env, k *key.Key, head *rec.Head, src *source.Source, alone *alone) (*caches, error) {
 	c := &caches{trust: o.trust, alone: alone, env: env, system: src.FileSystem, omit: src.Omit}
 	if len(o.base) == 0 {
 		return c, nil

@@ -11,8 +11,9 @@ import (
 	"time"
 
 	"preserve/lib/bounds"
+	"preserve/lib/inode"
 	"preserve/lib/rec"
-	"preserve/lib/tree"
+	"preserve/lib/source"
 )
 
 // tries is how often a file that changes while it is read, or soon after, is
@@ -50,7 +51,7 @@ type file struct {
 	// How a file was read: how often, what it was when it had been, when that
 	// was, and marks of the content.
 	reads int
-	after tree.Stat
+	after inode.Stat
 	at    time.Time
 	marks [2]mark
 	grown bool // that it has grown meanwhile was said
@@ -67,7 +68,7 @@ type segment struct{ off, len int64 }
 // A reader opens and reads files. Its methods may be called from several
 // goroutines.
 type reader struct {
-	src *tree.Source
+	src *source.Source
 	// pause, unless it is nil, is called when a file has been opened and each time
 	// that it has been read. Tests change files then.
 	pause func(what, path string)
@@ -132,14 +133,14 @@ func (r *reader) read(e *rec.Entry, times int) (*file, error) {
 	case e.Type == rec.File:
 		return f, r.regular(f)
 	default:
-		r.attributes(f, func() (tree.Attributes, error) { return r.src.EntryAttributes(e) })
+		r.attributes(f, func() (inode.Attributes, error) { return r.src.EntryAttributes(e) })
 	}
 	return f, nil
 }
 
 // attributes adds to the entry what statx does not tell. Attributes that the stream brought stay if the file has
 // none.
-func (r *reader) attributes(f *file, read func() (tree.Attributes, error)) {
+func (r *reader) attributes(f *file, read func() (inode.Attributes, error)) {
 	a, err := read()
 	e := f.entry
 	if len(a.XAttrs) > 0 {
@@ -158,7 +159,7 @@ func (r *reader) attributes(f *file, read func() (tree.Attributes, error)) {
 	r.src.Omit.Apply(e)
 	switch {
 	case err == nil:
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, tree.ErrReplaced):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, inode.ErrReplaced):
 		// It was there when it was scanned, and is kept as it was then.
 		f.unsure, f.missing = true, errors.Is(err, fs.ErrNotExist)
 	default:
@@ -177,7 +178,7 @@ func (r *reader) regular(f *file) error {
 		f.gone = true
 		f.notice = fmt.Sprintf("%s: has vanished since it was scanned", rec.Quote(e.Path))
 		return nil
-	case tree.Exhausted(err):
+	case inode.Exhausted(err):
 		return fmt.Errorf("%s: %w", rec.Quote(e.Path), err)
 	case err != nil:
 		f.unreadable("open", err)
@@ -185,7 +186,7 @@ func (r *reader) regular(f *file) error {
 	}
 	st, err := o.Stat()
 	if err == nil && st.Type != rec.File {
-		err = fmt.Errorf("%w: it was a file when it was scanned and is a %s now", tree.ErrReplaced, st.Type)
+		err = fmt.Errorf("%w: it was a file when it was scanned and is a %s now", inode.ErrReplaced, st.Type)
 	}
 	r.reached("opened", e.Path)
 	if err == nil {
@@ -214,7 +215,7 @@ func (r *reader) regular(f *file) error {
 
 // ready returns what the file is before it is read. If it has just changed, ready
 // waits until another change would be seen.
-func (r *reader) ready(o *tree.File) (tree.Stat, error) {
+func (r *reader) ready(o *inode.File) (inode.Stat, error) {
 	st, err := o.Stat()
 	if err != nil {
 		return st, err
@@ -256,7 +257,7 @@ func (f *file) unreadable(doing string, err error) {
 // refresh takes what is known of the file now, if it is not the file that the
 // scan saw. An entry without ctime was put into the stream by somebody else,
 // who decides.
-func (f *file) refresh(st tree.Stat) {
+func (f *file) refresh(st inode.Stat) {
 	e := f.entry
 	e.Size = st.Size
 	if e.CTime == (rec.Time{}) || e.CTime == st.CTime && e.Ino == st.Ino {
@@ -271,7 +272,7 @@ func (f *file) refresh(st tree.Stat) {
 
 // renew is refresh, and reads the attributes again, before the file is read again:
 // they belong to the ctime that the entry says.
-func (f *file) renew(o *tree.File, st tree.Stat) {
+func (f *file) renew(o *inode.File, st inode.Stat) {
 	f.refresh(st)
 	if f.entry.CTime != (rec.Time{}) {
 		f.entry.XAttrs = nil
@@ -281,7 +282,7 @@ func (f *file) renew(o *tree.File, st tree.Stat) {
 
 // small reads a small file, again if it changes meanwhile. If it has become large,
 // it returns true, and in st what it is then.
-func (f *file) small(o *tree.File, st *tree.Stat) (large bool) {
+func (f *file) small(o *inode.File, st *inode.Stat) (large bool) {
 	f.grab(int64(st.Size) + 1)
 	for {
 		before := f.marks
@@ -341,7 +342,7 @@ func (f *file) small(o *tree.File, st *tree.Stat) (large bool) {
 }
 
 // reveal looks for content beyond the size that the system reports, and takes it into st.
-func (f *file) reveal(o *tree.File, st *tree.Stat) error {
+func (f *file) reveal(o *inode.File, st *inode.Stat) error {
 	more, whole, err := o.Reveal(st)
 	if err != nil || !more {
 		return err
@@ -350,14 +351,14 @@ func (f *file) reveal(o *tree.File, st *tree.Stat) error {
 	f.notice = fmt.Sprintf("%s: has more content than its size of %d bytes says: stored as read", rec.Quote(f.entry.Path), st.Size)
 	if !whole {
 		f.entry.Inconsistent = true
-		f.warning = fmt.Sprintf("%s: has more content than its size of %d bytes says, and no end: stored up to %d bytes, marked inconsistent", rec.Quote(f.entry.Path), st.Size, st.Size+tree.MaxReveal)
+		f.warning = fmt.Sprintf("%s: has more content than its size of %d bytes says, and no end: stored up to %d bytes, marked inconsistent", rec.Quote(f.entry.Path), st.Size, st.Size+inode.MaxReveal)
 	}
 	*st, err = o.Stat()
 	return err
 }
 
 // untouched judges a touched file that is not read again by what marks say of it.
-func untouched(o *tree.File, marks [2]mark) verdict {
+func untouched(o *inode.File, marks [2]mark) verdict {
 	if stand(o, marks) {
 		return same
 	}
@@ -383,7 +384,7 @@ func (f *file) dense() bool {
 
 // readOnce fills data and segs with the file's content as st sees it. n is less
 // than its size if the file has become shorter; past says that there is more.
-func (f *file) readOnce(o *tree.File, st *tree.Stat) (n int64, past bool, err error) {
+func (f *file) readOnce(o *inode.File, st *inode.Stat) (n int64, past bool, err error) {
 	size := int64(st.Size)
 	f.data, f.segs = (*f.buf)[:0], f.segs[:0]
 	for off := int64(0); off < size; {
@@ -419,7 +420,7 @@ func (f *file) readOnce(o *tree.File, st *tree.Stat) (n int64, past bool, err er
 }
 
 // readAt reads until b is full or the file ends.
-func readAt(o *tree.File, b []byte, off int64) (n int, err error) {
+func readAt(o *inode.File, b []byte, off int64) (n int, err error) {
 	for n < len(b) {
 		m, err := o.ReadAt(b[n:], off+int64(n))
 		n += m
@@ -446,7 +447,7 @@ const (
 
 // compare judges a file from its state before and after its first n bytes were
 // read.
-func compare(before, after tree.Stat, n int64) verdict {
+func compare(before, after inode.Stat, n int64) verdict {
 	switch {
 	case uint64(n) < before.Size || after.Size < before.Size:
 		return changed

@@ -8,8 +8,8 @@ import (
 	"syscall"
 	"time"
 
+	"preserve/lib/inode"
 	"preserve/lib/rec"
-	"preserve/lib/tree"
 )
 
 // What is held while files settle, beside the page that is being filled.
@@ -45,7 +45,7 @@ type state struct {
 	ino, dev     uint64
 }
 
-func stateOf(st tree.Stat) state { return state{st.Size, st.MTime, st.CTime, st.Ino, st.Dev} }
+func stateOf(st inode.Stat) state { return state{st.Size, st.MTime, st.CTime, st.Ino, st.Dev} }
 
 // A mark is a hash of a part of what was read, and where that lies.
 type mark struct {
@@ -60,7 +60,7 @@ func markOf(off int64, data []byte) mark {
 }
 
 // stand reports whether all of marks still read the same.
-func stand(file *tree.File, marks [2]mark) bool {
+func stand(file *inode.File, marks [2]mark) bool {
 	for _, m := range marks {
 		b := make([]byte, m.len)
 		if n, err := readAt(file, b, m.off); err != nil || n < len(b) || m.len > 0 && maphash.Bytes(seed, b) != m.sum {
@@ -187,7 +187,7 @@ func (a *assembler) check(r *reading) error {
 
 // onlyGrown reports whether the file that was read is still there and begins and
 // ends, as far as it was read, as it did.
-func (a *assembler) onlyGrown(r *reading, st *tree.Stat) bool {
+func (a *assembler) onlyGrown(r *reading, st *inode.Stat) bool {
 	if st.Ino != r.state.ino || st.Dev != r.state.dev {
 		return false
 	}
@@ -221,7 +221,7 @@ func (a *assembler) again(r *reading) error {
 	}
 	defer f.free()
 	switch {
-	case f.gone, errors.Is(f.err, tree.ErrReplaced):
+	case f.gone, errors.Is(f.err, inode.ErrReplaced):
 		return nil // it has vanished
 	case f.err != nil:
 		a.unsettled(e, "changed after it was read, and cannot be read again ("+cause(f.err)+")")

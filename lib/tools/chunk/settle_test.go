@@ -18,8 +18,8 @@ import (
 	"preserve/lib/cdc"
 	"preserve/lib/key"
 	"preserve/lib/rec"
+	"preserve/lib/source"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // A settling is pv-chunk over a tree, with a clock that only waiting moves.
@@ -46,7 +46,7 @@ func (r *settling) run(t *testing.T, stream []byte) *parsed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	src, err := tree.OpenRoots(head.Roots)
+	src, err := source.OpenRoots(head.Roots)
 	if err != nil {
 		t.Fatal(err)
 	}

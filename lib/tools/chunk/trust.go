@@ -7,7 +7,7 @@ import (
 	"preserve/lib/id"
 	"preserve/lib/ids"
 	"preserve/lib/rec"
-	"preserve/lib/tree"
+	"preserve/lib/source"
 )
 
 // A trust is the rule by which an entry of a cache stands for a file.
@@ -49,7 +49,7 @@ func before(a, b rec.Time) bool { return a.Sec < b.Sec || a.Sec == b.Sec && a.Ns
 // same reports whether what a cache says of a path, k, is still true of what the
 // scan found there, e. It does not look at the content. near and far are the
 // cutoffs of the cache.
-func (t *trust) same(e, k *rec.Entry, near, far rec.Time, system func(*rec.Entry) tree.FileSystem) bool {
+func (t *trust) same(e, k *rec.Entry, near, far rec.Time, system func(*rec.Entry) source.FileSystem) bool {
 	switch {
 	case k.Type != e.Type, k.Size != e.Size, k.MTime != e.MTime:
 		return false

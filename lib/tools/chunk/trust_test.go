@@ -6,16 +6,16 @@ import (
 	"time"
 
 	"preserve/lib/rec"
-	"preserve/lib/tree"
+	"preserve/lib/source"
 )
 
 func TestTrust(t *testing.T) {
-	local, odd := tree.FileSystem{Inodes: true, ChangeTimes: true}, tree.FileSystem{ChangeTimes: true}
-	nfs, cifs := tree.FileSystem{Inodes: true, Network: true, ChangeTimes: true}, tree.FileSystem{Network: true, ChangeTimes: true}
-	image, fat, fuse := tree.FileSystem{Inodes: true}, tree.FileSystem{}, tree.FileSystem{Network: true}
+	local, odd := source.FileSystem{Inodes: true, ChangeTimes: true}, source.FileSystem{ChangeTimes: true}
+	nfs, cifs := source.FileSystem{Inodes: true, Network: true, ChangeTimes: true}, source.FileSystem{Network: true, ChangeTimes: true}
+	image, fat, fuse := source.FileSystem{Inodes: true}, source.FileSystem{}, source.FileSystem{Network: true}
 	for name, c := range map[string]struct {
 		trust trust
-		on    tree.FileSystem
+		on    source.FileSystem
 		scan  func(e *rec.Entry) // what the scan found, changed
 		cache func(k *rec.Entry) // what the cache says, changed
 		want  bool
@@ -70,7 +70,7 @@ func TestTrust(t *testing.T) {
 			c.cache(&k)
 		}
 		near, far := c.trust.cutoffs(began)
-		if got := c.trust.same(e, &k, near, far, func(*rec.Entry) tree.FileSystem { return c.on }); got != c.want {
+		if got := c.trust.same(e, &k, near, far, func(*rec.Entry) source.FileSystem { return c.on }); got != c.want {
 			t.Errorf("%s: trusted: %v, want %v", name, got, c.want)
 		}
 	}

@@ -16,8 +16,8 @@ import (
 	"preserve/lib/key"
 	pages "preserve/lib/page"
 	"preserve/lib/rec"
+	"preserve/lib/source"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 	"preserve/lib/wire"
 )
 
@@ -55,7 +55,7 @@ type onePage struct {
 
 func newVault(t testing.TB) *vault {
 	t.Helper()
-	src, err := tree.OpenRoots([]rec.Root{{Dir: t.TempDir()}})
+	src, err := source.OpenRoots([]rec.Root{{Dir: t.TempDir()}})
 	if err != nil {
 		t.Fatal(err)
 	}

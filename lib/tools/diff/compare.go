@@ -10,21 +10,22 @@ import (
 	"syscall"
 
 	"preserve/lib/content"
+	"preserve/lib/inode"
 	"preserve/lib/page"
 	"preserve/lib/reading"
 	"preserve/lib/rec"
-	"preserve/lib/tree"
+	"preserve/lib/source"
 )
 
 // compare says what differs between the stream and the tree below a directory, which is only read. With
 // turned the directory is the first of the two.
 func (s stream) compare(dir string, turned bool) error {
 	b := s.base
-	roots, err := tree.Resolve(dir, []string{"."}, nil)
+	roots, err := source.Resolve(dir, []string{"."}, nil)
 	if err != nil {
 		return err
 	}
-	files, err := tree.OpenRoots(roots)
+	files, err := source.OpenRoots(roots)
 	if err != nil {
 		return err
 	}
@@ -56,7 +57,7 @@ type comparer struct {
 	reading.Base
 	*printer
 	roots []rec.Root
-	files *tree.Source
+	files *source.Source
 	cover cover // of the goroutine that hands over
 	live  *liveTree
 
@@ -69,8 +70,8 @@ type comparer struct {
 
 	// The file whose content comes.
 	path   string // "" if it is not compared
-	open   *tree.File
-	stat   tree.Stat
+	open   *inode.File
+	stat   inode.Stat
 	differ bool
 	buf    []byte
 }
@@ -266,7 +267,7 @@ func letters(flags uint32) string {
 	if flags == 0 {
 		return "-"
 	}
-	return tree.FlagNames(flags)
+	return inode.FlagNames(flags)
 }
 
 // vanished deals with what cannot be read: what is gone is missing, all else is
@@ -274,7 +275,7 @@ func letters(flags uint32) string {
 func (c *comparer) vanished(e *rec.Entry, err error) error {
 	c.path = ""
 	switch {
-	case tree.Exhausted(err):
+	case inode.Exhausted(err):
 		return fmt.Errorf("%s: %w", rec.Quote(e.Path), err)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR), errors.Is(err, syscall.ELOOP):
 		c.differs("missing", e.Path, e.Type.String())

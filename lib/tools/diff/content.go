@@ -6,8 +6,8 @@ import (
 	"io"
 
 	"preserve/lib/content"
+	"preserve/lib/inode"
 	"preserve/lib/rec"
-	"preserve/lib/tree"
 )
 
 func (c *comparer) closeFile() {
@@ -27,7 +27,7 @@ func (c *comparer) reads() (bool, error) {
 	if err == nil {
 		c.open = f
 		if c.stat, err = f.Stat(); err == nil && c.stat.Type != rec.File {
-			err = tree.ErrReplaced
+			err = inode.ErrReplaced
 		}
 	}
 	if err != nil {

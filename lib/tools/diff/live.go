@@ -1,9 +1,10 @@
 package diff
 
 import (
+	"preserve/lib/inode"
 	"preserve/lib/rec"
+	"preserve/lib/scan"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // A live tree is what is below a directory now, in path order: read ahead by a
@@ -36,7 +37,7 @@ func newLiveTree(env *tool.Env, roots []rec.Root, cover *cover) *liveTree {
 				return errQuit
 			}
 		}
-		l.err = tree.Walk(roots, tree.Options{Report: liveReport{env}, Choose: cover}, func(e *rec.Entry) error {
+		l.err = scan.Walk(roots, scan.Options{Report: liveReport{env}, Choose: cover}, func(e *rec.Entry) error {
 			if batch = append(batch, *e); len(batch) < liveBatch {
 				return nil
 			}
@@ -96,13 +97,13 @@ func (c *cover) Drop(path string, _ rec.Type) bool {
 }
 
 // Take implements tree.Chooser.
-func (c *cover) Take(string, *tree.Stat, bool) bool { return true }
+func (c *cover) Take(string, *inode.Stat, bool) bool { return true }
 
 // Looks implements tree.Chooser.
 func (c *cover) Looks() bool { return false }
 
 // Enter implements tree.Chooser.
-func (c *cover) Enter(*tree.Dir) []string { return nil }
+func (c *cover) Enter(*scan.Dir) []string { return nil }
 
 // covers reports whether a path is at or below a root, or above one.
 func (c *cover) covers(path string) (at, above bool) {

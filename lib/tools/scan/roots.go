@@ -10,9 +10,10 @@ import (
 	"os"
 	"strings"
 
+	"preserve/lib/inode"
 	"preserve/lib/rec"
+	"preserve/lib/source"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // Limits of all lists of --files-from together: what is kept of them is the paths.
@@ -47,7 +48,7 @@ func listFlags(fs *flag.FlagSet) *lists {
 // roots turns the sources and the lists into roots, and remembers which of them
 // the command line names.
 func (s *scanner) roots(dir string, sources []string, l *lists) ([]rec.Root, error) {
-	r, err := tree.NewResolver(dir)
+	r, err := source.NewResolver(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +59,7 @@ func (s *scanner) roots(dir string, sources []string, l *lists) ([]rec.Root, err
 	for _, source := range sources {
 		root, plain, err := r.Add(source)
 		switch {
-		case tree.Exhausted(err):
+		case inode.Exhausted(err):
 			return nil, err
 		case err != nil:
 			missing = fmt.Errorf("source %s: %w", rec.Quote(source), err)
@@ -82,7 +83,7 @@ func (s *scanner) roots(dir string, sources []string, l *lists) ([]rec.Root, err
 		}
 	}
 	roots, err := r.Roots()
-	if errors.Is(err, tree.ErrMixed) {
+	if errors.Is(err, source.ErrMixed) {
 		return nil, tool.Usagef("%s: name them from one directory, with -C", err)
 	}
 	if err == nil && len(roots) == 0 {
@@ -107,7 +108,7 @@ func (s *scanner) special(source string) {
 
 // list adds the paths of a file. One that does not exist is left out with a
 // warning: it may have vanished since the list was made.
-func (s *scanner) list(r *tree.Resolver, file string, nul bool) error {
+func (s *scanner) list(r *source.Resolver, file string, nul bool) error {
 	in, from := s.env.Stdin, "stdin"
 	if file != "-" {
 		f, err := os.Open(file)
@@ -141,7 +142,7 @@ func (s *scanner) list(r *tree.Resolver, file string, nul bool) error {
 			s.listedSize += len(path)
 			_, plain, err := r.Add(string(path))
 			switch {
-			case tree.Exhausted(err):
+			case inode.Exhausted(err):
 				return err
 			case err != nil:
 				s.Warn(string(path), err)
@@ -170,7 +171,7 @@ func (s *scanner) sift(roots []rec.Root) ([]rec.Root, error) {
 	if s.selection.rules.Len() == 0 && s.selection.larger == "" {
 		return roots, nil
 	}
-	src, err := tree.OpenRoots(roots)
+	src, err := source.OpenRoots(roots)
 	if err != nil {
 		return nil, err
 	}
@@ -205,7 +206,7 @@ func (s *scanner) sift(roots []rec.Root) ([]rec.Root, error) {
 
 // root says whether a root is left out, at which path, and why. What cannot be
 // looked at is not: the walk will say what is wrong with it.
-func (s *selection) root(src *tree.Source, path string) (at string, why cause, out bool) {
+func (s *selection) root(src *source.Source, path string) (at string, why cause, out bool) {
 	if at, why, out = s.above(path); out || path == "" {
 		return at, why, out
 	}

@@ -13,10 +13,11 @@ import (
 	"time"
 	"unicode"
 
+	"preserve/lib/inode"
 	"preserve/lib/pattern"
 	"preserve/lib/rec"
+	"preserve/lib/scan"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 const usage = `usage: pv-scan [-C DIR] [--xattrs] [-x] [--dereference] [--exclude PATTERN]… PATH… >tree
@@ -92,7 +93,7 @@ func Run(env *tool.Env) (err error) {
 	selection, listed := selectFlags(fs), listFlags(fs)
 	fs.Func("why", "", func(path string) error { why = append(why, path); return nil })
 	name := nameFlag(fs)
-	var o tree.Options
+	var o scan.Options
 	fs.BoolVar(&o.OneFileSystem, "x", false, "")
 	fs.BoolVar(&o.OneFileSystem, "one-file-system", false, "")
 	fs.BoolVar(&o.Follow, "dereference", false, "")
@@ -142,7 +143,7 @@ func Run(env *tool.Env) (err error) {
 		return err
 	}
 	if s.o.Attributes = *xattrs; left.Any() {
-		s.o.Omit = &tree.Omit{Name: left.Match}
+		s.o.Omit = &inode.Omit{Name: left.Match}
 	}
 	return s.w.Close(env.Name, s.run(roots, heads, !*quiet))
 }
@@ -151,9 +152,9 @@ func Run(env *tool.Env) (err error) {
 type scanner struct {
 	env    *tool.Env
 	w      *rec.Writer  // nil if there is no stream
-	o      tree.Options // what the flags say of the walk
+	o      scan.Options // what the flags say of the walk
 	host   string       // the host's name, if it is to be another
-	owners tree.Owners
+	owners inode.Owners
 	end    rec.End
 	bare   *tool.Tally // attributes that cannot be read
 	failed error       // to write a note
@@ -192,7 +193,7 @@ func (s *scanner) run(roots, heads []rec.Root, warnLinks bool) error {
 	if warnLinks {
 		o.Links = leads
 	}
-	if err := tree.Walk(roots, o, s.visit); err != nil {
+	if err := scan.Walk(roots, o, s.visit); err != nil {
 		return err
 	}
 	leads.end()
@@ -236,7 +237,7 @@ func (s *scanner) visit(e *rec.Entry) error {
 
 // Warn implements tree.Reporter.
 func (s *scanner) Warn(path string, err error) {
-	if errors.Is(err, tree.ErrBare) {
+	if errors.Is(err, inode.ErrBare) {
 		s.bare.Add(name(path), err.Error())
 		return
 	}

@@ -11,9 +11,9 @@ import (
 	"syscall"
 	"testing"
 
+	"preserve/lib/inode"
 	"preserve/lib/rec"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // scanned is what one run did.
@@ -162,7 +162,7 @@ func TestNothingWritten(t *testing.T) {
 func TestNotices(t *testing.T) {
 	dir := tmp(t)
 	write(t, filepath.Join(dir, "real/f"), "")
-	write(t, filepath.Join(dir, "real/cache", tree.CacheMarker), "")
+	write(t, filepath.Join(dir, "real/cache", inode.CacheMarker), "")
 	if err := os.Symlink("real", filepath.Join(dir, "link")); err != nil {
 		t.Fatal(err)
 	}

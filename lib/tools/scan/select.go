@@ -11,10 +11,11 @@ import (
 	"strconv"
 	"strings"
 
+	"preserve/lib/inode"
 	"preserve/lib/pattern"
 	"preserve/lib/rec"
+	"preserve/lib/scan"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // The tag of cache directories and what it begins with: https://bford.info/cachedir.
@@ -145,7 +146,7 @@ func (s *selection) loadFile(g given) error {
 }
 
 // chooser is the selection, or nil if it takes everything.
-func (s *selection) chooser() tree.Chooser {
+func (s *selection) chooser() scan.Chooser {
 	if s.rules.Len() == 0 && !s.caches && len(s.present) == 0 && s.larger == "" {
 		return nil
 	}
@@ -153,7 +154,7 @@ func (s *selection) chooser() tree.Chooser {
 }
 
 // judge says whether a path by itself is left out, and why.
-func (s *selection) judge(path string, st *tree.Stat) (why cause, out bool) {
+func (s *selection) judge(path string, st *inode.Stat) (why cause, out bool) {
 	if why, out = s.byName(path, st.Type); out {
 		return why, out
 	}
@@ -204,7 +205,7 @@ func (s *selection) match(at string, dir bool) *pattern.Rule {
 
 // bySight says whether a path that its name does not leave out is left out by what was seen of it;
 // known says that its type was known before.
-func (s *selection) bySight(path string, st *tree.Stat, known bool) (why cause, out bool) {
+func (s *selection) bySight(path string, st *inode.Stat, known bool) (why cause, out bool) {
 	if !known {
 		if why, out = s.byName(path, st.Type); out {
 			return why, out
@@ -219,7 +220,7 @@ func (s *selection) bySight(path string, st *tree.Stat, known bool) (why cause, 
 // above finds the uppermost of the directories above a path that a pattern leaves
 // out.
 func (s *selection) above(path string) (at string, why cause, out bool) {
-	dir := tree.Stat{Type: rec.Dir}
+	dir := inode.Stat{Type: rec.Dir}
 	for i := range path {
 		if path[i] == '/' {
 			if why, out := s.judge(path[:i], &dir); out {
@@ -250,7 +251,7 @@ func (s *selection) astray(roots []rec.Root, tell func(format string, args ...an
 
 // enter returns the names that are wanted of a directory, and why no others are;
 // nil if all are wanted.
-func (s *selection) enter(d *tree.Dir) (names []string, why cause) {
+func (s *selection) enter(d *scan.Dir) (names []string, why cause) {
 	if s.shut[d.Path] {
 		delete(s.shut, d.Path)
 		return []string{}, cause{flag: "--exclude-if-present " + rec.Quote(d.Path[strings.LastIndexByte(d.Path, '/')+1:])}
@@ -271,7 +272,7 @@ func (s *selection) enter(d *tree.Dir) (names []string, why cause) {
 func (s *selection) Drop(path string, typ rec.Type) bool { return s.count(s.byName(path, typ)) }
 
 // Take implements tree.Chooser.
-func (s *selection) Take(path string, st *tree.Stat, known bool) bool {
+func (s *selection) Take(path string, st *inode.Stat, known bool) bool {
 	return !s.count(s.bySight(path, st, known))
 }
 
@@ -288,7 +289,7 @@ func (s *selection) count(why cause, out bool) bool {
 }
 
 // Enter implements tree.Chooser.
-func (s *selection) Enter(d *tree.Dir) []string {
+func (s *selection) Enter(d *scan.Dir) []string {
 	names, why := s.enter(d)
 	if len(names) > 0 {
 		s.counts[why]++

@@ -12,8 +12,8 @@ import (
 	"testing"
 
 	"preserve/lib/rec"
+	"preserve/lib/source"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 func TestSize(t *testing.T) {
@@ -283,7 +283,7 @@ func TestListLimits(t *testing.T) {
 		}
 	}
 	s := &scanner{env: tool.NewEnv("pv-scan", nil, &endless{text: "a\n"}, io.Discard, io.Discard), listed: maxListed - 3}
-	r, err := tree.NewResolver(dir)
+	r, err := source.NewResolver(dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,9 +5,11 @@ import (
 	"slices"
 	"strings"
 
+	"preserve/lib/inode"
 	"preserve/lib/rec"
+	"preserve/lib/scan"
+	"preserve/lib/source"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // explain is the run of --why: what leaves out the sources themselves is part of
@@ -48,7 +50,7 @@ func (s *scanner) why(dir string, paths []string, roots []rec.Root) error {
 
 // because returns what decides about a path, as it goes on behind the verdict.
 func (s *scanner) because(dir, path string, roots []rec.Root) (text string, in bool) {
-	r, err := tree.NewResolver(dir)
+	r, err := source.NewResolver(dir)
 	if err != nil {
 		return ": " + err.Error(), false
 	}
@@ -111,7 +113,7 @@ func absolute(r rec.Root) string { return strings.Trim(r.Dir+"/"+r.Path, "/") }
 
 // walkTo walks from a root to one path at or below it.
 func (s *scanner) walkTo(root rec.Root, want string) (text string, in bool) {
-	src, err := tree.OpenRoots([]rec.Root{root})
+	src, err := source.OpenRoots([]rec.Root{root})
 	if err != nil {
 		return ": " + err.Error(), false
 	}
@@ -122,8 +124,8 @@ func (s *scanner) walkTo(root rec.Root, want string) (text string, in bool) {
 		t.leave(at, why.String())
 		return t.text, false
 	}
-	o := tree.Options{Choose: t, Report: t, Mounted: t.mounted, OneFileSystem: s.o.OneFileSystem, Follow: s.o.Follow}
-	err = tree.Walk([]rec.Root{root}, o, func(e *rec.Entry) error {
+	o := scan.Options{Choose: t, Report: t, Mounted: t.mounted, OneFileSystem: s.o.OneFileSystem, Follow: s.o.Follow}
+	err = scan.Walk([]rec.Root{root}, o, func(e *rec.Entry) error {
 		if e.Path == want {
 			t.seen, t.dir = true, e.Type == rec.Dir
 		}
@@ -180,7 +182,7 @@ func (t *trail) Drop(path string, typ rec.Type) bool {
 }
 
 // Take implements tree.Chooser.
-func (t *trail) Take(path string, st *tree.Stat, known bool) bool {
+func (t *trail) Take(path string, st *inode.Stat, known bool) bool {
 	why, out := t.bySight(path, st, known)
 	if out {
 		t.leave(path, why.String())
@@ -189,7 +191,7 @@ func (t *trail) Take(path string, st *tree.Stat, known bool) bool {
 }
 
 // Enter implements tree.Chooser.
-func (t *trail) Enter(d *tree.Dir) []string {
+func (t *trail) Enter(d *scan.Dir) []string {
 	names, why := t.enter(d)
 	if d.Path == t.want {
 		if names != nil {

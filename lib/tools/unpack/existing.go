@@ -8,10 +8,11 @@ import (
 	"syscall"
 
 	"preserve/lib/content"
+	"preserve/lib/inode"
 	"preserve/lib/reading"
 	"preserve/lib/rec"
+	"preserve/lib/target"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // placing is what the user said of what is in DIR already.
@@ -35,10 +36,10 @@ func (p *placing) flags(fs *flag.FlagSet) {
 
 // check refuses what does not go with each other.
 func (p *placing) check(c *reading.Choice) error {
-	how := tree.ParseOverwrite(p.overwrite)
-	replaces := how == tree.Changed || how == tree.Always
+	how := target.ParseOverwrite(p.overwrite)
+	replaces := how == target.Changed || how == target.Always
 	switch {
-	case p.overwrite != "" && how == tree.Nothing:
+	case p.overwrite != "" && how == target.Nothing:
 		return tool.Usagef("--overwrite takes never, changed or always, not %q", p.overwrite)
 	case p.inPlace && !replaces:
 		return tool.Usagef("--in-place goes with --overwrite changed or --overwrite always")
@@ -48,7 +49,7 @@ func (p *placing) check(c *reading.Choice) error {
 		return tool.Usagef("--delete does not go with --strip-components: what it leaves out would be deleted")
 	case p.excluded && !p.del:
 		return tool.Usagef("--delete-excluded goes with --delete")
-	case p.follow && how == tree.Nothing:
+	case p.follow && how == target.Nothing:
 		return tool.Usagef("--keep-directory-symlink goes with --overwrite")
 	}
 	return nil
@@ -57,7 +58,7 @@ func (p *placing) check(c *reading.Choice) error {
 // A planner prints what a restore would do.
 type planner struct{ out *bufio.Writer }
 
-func (p planner) act(a tree.Act, path string) {
+func (p planner) act(a target.Act, path string) {
 	if path == "" {
 		path = "."
 	}
@@ -65,14 +66,14 @@ func (p planner) act(a tree.Act, path string) {
 }
 
 // into is how the target is opened.
-func (r *restorer) into() tree.Into {
-	into := tree.Into{
-		Overwrite: tree.ParseOverwrite(r.place.overwrite), InPlace: r.place.inPlace, Delete: r.place.del,
+func (r *restorer) into() target.Into {
+	into := target.Into{
+		Overwrite: target.ParseOverwrite(r.place.overwrite), InPlace: r.place.inPlace, Delete: r.place.del,
 		DeleteExcluded: r.place.excluded, KeepDirSymlink: r.place.follow,
 		Sections: r.sections, Part: r.Choose.Picks() || r.sections,
 	}
 	if left := r.left; left.Any() {
-		into.Omit = &tree.Omit{All: left.All, Name: left.Match}
+		into.Omit = &inode.Omit{All: left.All, Name: left.Match}
 	}
 	into.Copied = func(path string, why error) { r.copies.Add(rec.Quote(path), "restored as a copy: "+noLink(why)) }
 	if r.place.del {
@@ -140,14 +141,14 @@ func (r *restorer) holes(f *output, e *rec.Entry) error {
 func (r *restorer) summary() {
 	c := r.target.Counts()
 	text := fmt.Sprintf("%d created, %d updated, %d replaced, %d deleted, %d changed in metadata only",
-		c.Done[tree.Create], c.Done[tree.Update], c.Done[tree.Replace], c.Done[tree.Delete], c.Done[tree.Metadata])
+		c.Done[target.Create], c.Done[target.Update], c.Done[target.Replace], c.Done[target.Delete], c.Done[target.Metadata])
 	if r.place.dry {
 		r.Env.Notice("dry run, nothing was written: %s", text)
 	} else if r.place.overwrite != "" {
 		r.Env.Log.Debug(text)
 	}
 	if r.place.del && !r.place.dry {
-		r.Env.Notice("%d deleted", c.Done[tree.Delete])
+		r.Env.Notice("%d deleted", c.Done[target.Delete])
 	}
 	if c.Spared > 0 {
 		r.Env.Notice("%d not deleted though not in the snapshot: the backup left names out there or could not read them, or --exclude spares them; -v names them", c.Spared)

@@ -11,13 +11,14 @@ import (
 	"preserve/lib/confine"
 	"preserve/lib/content"
 	"preserve/lib/id"
+	"preserve/lib/inode"
 	"preserve/lib/page"
 	"preserve/lib/pattern"
 	"preserve/lib/reading"
 	"preserve/lib/rec"
 	"preserve/lib/snap"
+	"preserve/lib/target"
 	"preserve/lib/tool"
-	"preserve/lib/tree"
 )
 
 // restore writes the snapshot below a directory.
@@ -68,7 +69,7 @@ type restorer struct {
 	alone  bool // it runs no other program, and writes nowhere else
 	place  placing
 	left   *pattern.Names // extended attributes that stay as they are
-	target *tree.Target
+	target *target.Target
 	huge   *output    // the file whose next piece must come
 	kept   *rec.Entry // or the first piece of one that stays as it is
 
@@ -85,10 +86,10 @@ type restorer struct {
 // An output is a file on its way.
 type output struct {
 	first *rec.Entry
-	node  *tree.Node
+	node  *target.Node
 
 	mu     sync.Mutex
-	out    *tree.Out
+	out    *target.Out
 	final  *rec.Entry // the last record, once it came
 	failed bool       // it must not get its name
 
@@ -105,8 +106,8 @@ func (r *restorer) Snapshot(i id.ID, s *snap.Snapshot) error {
 	if err := r.Base.Snapshot(i, s); err != nil {
 		return err
 	}
-	t, err := tree.OpenTarget(r.dir, r.into())
-	if errors.Is(err, tree.ErrNotEmpty) {
+	t, err := target.OpenTarget(r.dir, r.into())
+	if errors.Is(err, inode.ErrNotEmpty) {
 		return &tool.Hint{Err: fmt.Errorf("%w: nothing is restored over what is there", err),
 			Text: "name a directory that does not exist yet, or an empty one; or say --overwrite changed to keep in it what is the same and replace what is not"}
 	}
@@ -157,8 +158,8 @@ func (r *restorer) entry(e *rec.Entry, uses int64) (*output, error) {
 	if len(e.Omitted) > 0 {
 		r.omitted++
 	}
-	if odd := e.Flags &^ tree.SettableFlags; odd != 0 {
-		r.flags.Add(rec.Quote(e.Path), fmt.Sprintf("not set: inode flags %s, which this version does not know", tree.FlagNames(odd)))
+	if odd := e.Flags &^ inode.SettableFlags; odd != 0 {
+		r.flags.Add(rec.Quote(e.Path), fmt.Sprintf("not set: inode flags %s, which this version does not know", inode.FlagNames(odd)))
 	}
 	node, err := r.target.Begin(e)
 	if err == nil && node == nil {
@@ -248,7 +249,7 @@ func (r *restorer) open(f *output) error {
 
 // warn names what is missing. What an entry lacks that is there is counted: a file system that
 // takes no attributes refuses them for each file.
-func (r *restorer) warn(w *tree.Warning) {
+func (r *restorer) warn(w *target.Warning) {
 	if w.Made {
 		r.lacks.Add(rec.Quote(w.Path), w.Error())
 		return
@@ -258,17 +259,17 @@ func (r *restorer) warn(w *tree.Warning) {
 
 // lenient turns what concerns one entry only into a message.
 func (r *restorer) lenient(e *rec.Entry, err error) error {
-	var w *tree.Warning
+	var w *target.Warning
 	switch {
 	case errors.As(err, &w):
 		r.warn(w)
 		return nil
-	case errors.Is(err, tree.ErrLeader):
-		r.Env.Warn("%s: link to %s: %s", rec.Quote(e.Path), rec.Quote(e.Leader), tree.ErrLeader)
+	case errors.Is(err, inode.ErrLeader):
+		r.Env.Warn("%s: link to %s: %s", rec.Quote(e.Path), rec.Quote(e.Leader), inode.ErrLeader)
 		return nil
-	case errors.Is(err, tree.ErrParent):
+	case errors.Is(err, inode.ErrParent):
 		// The walk has seen to it that the parent came: it could not be made.
-		r.Env.Warn("%s: %s", rec.Quote(e.Path), tree.ErrParent)
+		r.Env.Warn("%s: %s", rec.Quote(e.Path), inode.ErrParent)
 		return nil
 	case err == nil:
 		return nil
