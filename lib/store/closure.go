@@ -77,29 +77,27 @@ func (p *Put) had(b *rec.Blob) (bool, error) {
 	if b.Kind != rec.KindData {
 		return p.stored(b, func(o *rec.Blob) bool {
 			return bytes.Equal(o.Refs, b.Refs) && (b.Kind != rec.KindSnapshot || sameSnapshot(o, b))
-		})
+		}), nil
 	}
 	return p.r.listed(p.view, b.ID, rec.KindData), nil
 }
 
-// stored reports whether a good copy is there that is the same as b.
-func (p *Put) stored(b *rec.Blob, same func(*rec.Blob) bool) (bool, error) {
-	for n, more := 0, true; more; {
-		item, err := p.r.copyFrom(p.view, b.ID, Just(b.Kind), n)
-		if errors.Is(err, ErrMissing) {
-			return false, nil
-		}
+// stored reports whether a good copy is there that is the same as b, among those that are tried
+// first. Of a crowd of copies not all are read: what is not found is stored again, as the youngest.
+func (p *Put) stored(b *rec.Blob, same func(*rec.Blob) bool) bool {
+	rows, _ := p.r.copies(p.view, b.ID, Just(b.Kind))
+	for _, row := range rows[:min(len(rows), maxTried)] {
+		item, err := p.r.item(row)
 		if err != nil {
-			return false, err
+			continue // damaged, gone or without its session: it does not count
 		}
 		found := same(item.Blob)
-		n, more = item.Next, item.Next > 0
 		item.Free()
 		if found {
-			return true, nil
+			return true
 		}
 	}
-	return false, nil
+	return false
 }
 
 // below is the range of kinds that a blob of a kind refers to.
@@ -287,11 +285,8 @@ func (p *Put) Heal(b *rec.Blob) (bool, error) {
 		p.copies = map[copyKey]bool{}
 	}
 	p.copies[c] = true
-	had, err := p.stored(b, func(o *rec.Blob) bool {
+	had := p.stored(b, func(o *rec.Blob) bool {
 		return o.SID == b.SID && bytes.Equal(o.Refs, b.Refs) && bytes.Equal(o.Data, b.Data)
 	})
-	if err != nil {
-		return false, err
-	}
 	return !had, p.store(b, had)
 }

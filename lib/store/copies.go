@@ -15,20 +15,25 @@ import (
 // stored again because a copy was damaged, or somebody who may add has stored
 // something else under an id that he knew. The store cannot tell which one opens.
 // It serves the oldest first: what was stored later stands behind it. Who has the
-// key, and cannot open one, asks for the next.
+// key, and cannot open one, asks for the next. The second one is the youngest: what
+// heals a blob, or was stored beside rubbish that was there first. Then come, by turns,
+// the oldest and the youngest of those that are left, so that a crowd of copies hides
+// a good one only if as many are older as are younger.
 
 const (
 	// maxTried bounds how many copies are tried: a session has one in each pack of
 	// its run.
 	maxTried = 64
-	// maxRows bounds how many places of one id are compared by age at once.
+	// maxRows bounds how many places of one id are compared by age at once. Of more those in
+	// the middle are passed over.
 	maxRows = 1 << 10
 	// maxStrange bounds how many ids are named that somebody has stored as another kind.
 	maxStrange = 10
 )
 
 // copies returns where the records of an id that have one of the kinds are said to
-// be, the oldest first. The age of a copy is that of its pack (see date), by the store's
+// be, in the order in which they are tried: the oldest, the youngest, and so on by turns.
+// The age of a copy is that of its pack (see date), by the store's
 // time; within a pack the first one is the older. other is the kind of a copy that
 // is of none of the kinds, if there is one. Of sessions any copy serves: they come
 // in no order.
@@ -44,12 +49,12 @@ func (r *Repo) copies(v *view, i id.ID, want Kinds) (rows []Row, other *uint8) {
 		case session && len(rows) == maxTried:
 			return rows, other
 		case len(rows) == maxRows:
-			rows = r.byAge(rows)[:maxRows/2]
+			rows = ends(r.byAge(rows))
 		}
 		rows = append(rows, row)
 	}
 	if len(rows) > 1 && !session {
-		rows = r.byAge(rows)
+		rows = byTurns(r.byAge(rows))
 	}
 	if other != nil {
 		r.strange(i, *other, len(rows) > 0)
@@ -84,6 +89,26 @@ func (r *Repo) byAge(rows []Row) []Row {
 		return cmp.Or(older, cmp.Compare(a.Offset, b.Offset))
 	})
 	return slices.CompactFunc(rows, func(a, b Row) bool { return a.Pack == b.Pack && a.Offset == b.Offset })
+}
+
+// ends returns the oldest and the youngest of rows that are sorted by age, maxRows/2 in all.
+func ends(rows []Row) []Row {
+	const q = maxRows / 4
+	if len(rows) <= 2*q {
+		return rows
+	}
+	return append(rows[:q], rows[len(rows)-q:]...)
+}
+
+// byTurns returns rows, which are sorted by age, in the order in which they are tried.
+func byTurns(rows []Row) []Row {
+	turns := make([]Row, 0, len(rows))
+	for low, high := 0, len(rows)-1; low <= high; low, high = low+1, high-1 {
+		if turns = append(turns, rows[low]); low < high {
+			turns = append(turns, rows[high])
+		}
+	}
+	return turns
 }
 
 // age returns when a pack was first listed, by the store's time, in nanoseconds; of one

@@ -55,7 +55,8 @@ func heal(t *testing.T, dir string, older int, m *storetest.Maker, blobs ...*rec
 }
 
 // Of several copies the oldest is given first, whatever packs and segments are
-// called, and each of the others to whoever asks for it.
+// called, and each of the others to whoever asks for it: the youngest, the oldest of
+// the others, and so on.
 func TestOldestFirst(t *testing.T) {
 	t.Parallel()
 	for seed := range byte(4) {
@@ -67,7 +68,7 @@ func TestOldestFirst(t *testing.T) {
 		heal(t, dir, 1, m, third)
 		heal(t, dir, 3, m, b)
 		heal(t, dir, 2, m, second)
-		want := []*rec.Blob{b, second, third}
+		want := []*rec.Blob{b, third, second}
 		r := mustOpen(t, dir, &log{})
 		n := 0
 		for k, w := range want {

@@ -135,7 +135,7 @@ func TestYoungestIsGiven(t *testing.T) {
 		heal(t, dir, 1, m, b)
 		r := mustOpen(t, dir, &log{})
 		err := r.Down(mustSnapshot(t, r, tree), false, func(a *Answer) error {
-			if n := len(a.More); a.ID == b.ID && (a.Blob.CRC != first.CRC || n == 0 || a.More[n-1].Blob.CRC != b.CRC || name == "many" && a.More[0].Blob.CRC != rubbish[1].CRC) {
+			if n := len(a.More); a.ID == b.ID && (a.Blob.CRC != first.CRC || n == 0 || a.More[0].Blob.CRC != b.CRC || name == "many" && a.More[1].Blob.CRC != rubbish[1].CRC) {
 				t.Errorf("%s: %d more", name, n)
 			}
 			return nil

@@ -66,7 +66,7 @@ func (r *Repo) Down(s *Snapshot, meta bool, give func(*Answer) error) error {
 
 // Asked gives an answer for each id that next returns, in that order, until next
 // returns io.EOF or another error, which is returned. With the id next returns which copy
-// is wanted: the first good one from that number on, in order of age. idle is called when all
+// is wanted: the first good one from that number on, as in Copy. idle is called when all
 // that was asked has been answered and nothing more waits.
 func (r *Repo) Asked(next func() (i id.ID, copy int, err error), give func(*Answer) error, idle func() error) error {
 	if _, err := r.current(); err != nil {
@@ -264,10 +264,9 @@ func (p *pipeline) answer(j *job) {
 	}
 }
 
-// more reads other copies of a blob that agree with it in kind and references, in order of age.
-// Not all may fit into the memory that is set aside for a record, and into maxCopies: then
-// the youngest are among those that do. What is stored to heal a blob stands behind everything
-// that was stored in its place.
+// more reads other copies of a blob that agree with it in kind and references, in the order in
+// which they are tried (see copies). Not all may fit into the memory that is set aside for a
+// record, and into maxCopies.
 func (r *Repo) more(first *Item, want Kinds) (more []*Item) {
 	if first.Next == 0 {
 		return nil
@@ -278,18 +277,8 @@ func (r *Repo) more(first *Item, want Kinds) (more []*Item) {
 	}
 	b, held := first.Blob, len(first.raw)
 	rows, _ := r.copies(v, b.ID, want)
-	older := 0 // how many of more were taken from the front
-	low, high := first.Next, len(rows)-1
-	for tries := 0; low <= high && len(more) < maxCopies && tries < maxTried; tries++ {
-		at := high
-		front := tries%2 == 1
-		if front {
-			at = low
-			low++
-		} else {
-			high--
-		}
-		item, err := r.item(rows[at])
+	for n := first.Next; n < min(len(rows), first.Next+maxTried) && len(more) < maxCopies; n++ {
+		item, err := r.item(rows[n])
 		if err != nil {
 			continue
 		}
@@ -298,10 +287,7 @@ func (r *Repo) more(first *Item, want Kinds) (more []*Item) {
 			continue
 		}
 		held += len(item.raw)
-		more = slices.Insert(more, older, item)
-		if front {
-			older++
-		}
+		more = append(more, item)
 	}
 	return more
 }

@@ -171,8 +171,8 @@ func (r *Repo) fetchFrom(v *view, i id.ID, want Kinds, from int) (found, error) 
 // caller frees the item.
 func (r *Repo) Get(i id.ID, want Kinds) (*Item, error) { return r.Copy(i, want, 0) }
 
-// Copy is Get of the copies from number n on: 0 is the oldest one, Item.Next the one
-// behind that which was read.
+// Copy is Get of the copies from number n on: 0 is the oldest one, 1 the youngest, and so on by
+// turns; Item.Next is the one behind that which was read.
 func (r *Repo) Copy(i id.ID, want Kinds, n int) (*Item, error) {
 	return r.withSession(func(n int) (found, error) { return r.fetch(i, want, n) }, n)
 }

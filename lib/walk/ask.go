@@ -27,7 +27,7 @@ const (
 var ErrNoAnswer = errors.New("the other side sends signs of life and no blobs")
 
 // maxCopies is how many copies of a blob are asked for, if none of them opens.
-const maxCopies = 32
+const maxCopies = 1000
 
 // A Peer is what answers wants: pv-get REPO --blobs -, somewhere. Wants are lines: an id,
 // 64 hex digits, and behind a space the number of the copy that is wanted, if it

@@ -245,7 +245,7 @@ func TestCopies(t *testing.T) {
 	for _, bad := range blobs {
 		for _, c := range []struct {
 			rubbish, good int // copies, before and behind which another stands
-		}{{1, 1}, {3, 1}, {0, 2}, {2, 2}} {
+		}{{1, 1}, {3, 1}, {0, 2}, {2, 2}, {50, 1}} {
 			m.recs = m.recs[:2]
 			p := m.peer()
 			p.copies = map[id.ID][]*rec.Blob{}

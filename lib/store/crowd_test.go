@@ -1,0 +1,87 @@
+package store
+
+import (
+	"errors"
+	"testing"
+
+	"preserve/lib/id"
+	"preserve/lib/rec"
+	"preserve/lib/store/storetest"
+)
+
+// crowd stores n copies of a page, each with references of its own that nothing has.
+func crowd(t *testing.T, dir string, older, n int, seed byte, page *rec.Blob) {
+	t.Helper()
+	m := storetest.New(seed)
+	var list []*rec.Blob
+	for range n {
+		list = append(list, twin(m, page, page.Kind, &rec.Blob{ID: id.ID(m.Bytes(id.Size))}))
+	}
+	heal(t, dir, older, m, list...)
+}
+
+func firstPage(tree *storetest.Tree) *rec.Blob {
+	for _, b := range tree.Blobs {
+		if b.Kind == rec.KindPage {
+			return b
+		}
+	}
+	return nil
+}
+
+// tries returns how many copies of a blob are asked for until a certain one comes; 0 if it
+// does not come.
+func tries(t *testing.T, dir string, b *rec.Blob) int {
+	t.Helper()
+	r := mustOpen(t, dir, &log{})
+	for n := 0; ; n++ {
+		item, err := r.Copy(b.ID, Just(b.Kind), n)
+		if errors.Is(err, ErrMissing) {
+			return 0
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := item.Blob.CRC == b.CRC
+		item.Free()
+		if found {
+			return n + 1
+		}
+	}
+}
+
+// However many copies somebody has stored under an id, a true one that came before or after them
+// is among the first that are tried, is had, and is not stored again by every put. One in
+// the middle of a crowd is stored again, and then it is the youngest.
+func TestCrowdOfCopies(t *testing.T) {
+	t.Parallel()
+	tree := storetest.New(1).Tree(2, 2, 2, 100)
+	page := firstPage(tree)
+	for name, c := range map[string]struct {
+		before, after int
+		tries         int // at most
+		again         uint64
+	}{
+		"before":            {before: 3 * maxRows, tries: 2},
+		"after":             {after: 3 * maxRows, tries: 1},
+		"around":            {before: 20, after: 30, tries: 42},
+		"a large one":       {before: maxRows / 5, after: 2 * maxRows, tries: maxRows/2 + 2, again: 1},
+		"more than is kept": {before: 2 * maxRows, after: 2 * maxRows, again: 1},
+	} {
+		dir := t.TempDir()
+		mustCreate(t, dir)
+		if c.before > 0 {
+			crowd(t, dir, 30, c.before, 2, page)
+		}
+		putTree(t, dir, tree)
+		if c.after > 0 {
+			crowd(t, dir, -30, c.after, 3, page)
+		}
+		if n := tries(t, dir, page); n > c.tries || c.tries > 0 && n == 0 {
+			t.Errorf("%s: the true copy comes at try %d", name, n)
+		}
+		if p := putTree(t, dir, tree); p.Count.New != c.again {
+			t.Errorf("%s: %d blobs were stored again", name, p.Count.New)
+		}
+	}
+}
