@@ -8,6 +8,7 @@ package check
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -87,6 +88,9 @@ type checker struct {
 	badIDs  id.Set  // blobs without a good copy
 	pages   id.Set  // pages that are bad or reach a bad blob
 	seen    *store.Seen
+	trial   bool   // copies of a page are tried
+	quiet   id.Set // what was found bad then
+	named   id.Set // pages that reach bad blobs that were told
 }
 
 // Run checks a repository. Errors are those that keep it from being checked; damage is none.
@@ -222,46 +226,134 @@ func (c *checker) root(what string, i id.ID) error {
 	return nil
 }
 
-// reach reports whether a blob and all that it reaches are good. It looks at each only once. It
+// reach reports whether a blob and all that it reaches are good. It looks at each only once, and
+// once more to name what is bad, if that was found while copies were tried. It
 // nests at most nine deep, since kinds descend.
 func (c *checker) reach(i id.ID, want store.Kinds) (bool, error) {
 	fresh := c.seen.Add(i)
-	if !fresh && want.High != rec.KindData {
-		return !c.pages.Has(i), nil
-	}
 	if want.High == rec.KindData {
-		if !fresh && len(c.rep.Bad) < maxBad {
+		if !fresh && len(c.rep.Bad) < maxBad && !c.quiet.Has(i) {
 			return !c.badIDs.Has(i), nil
 		}
 		ok, err := c.good(i, want)
 		if err == nil && !ok {
-			c.isBad(i)
+			c.fails(i, true)
 		}
 		return ok, err
 	}
-	item, err := c.r.Get(i, want)
-	if errors.Is(err, store.ErrMissing) {
-		c.isBad(i)
+	if !fresh && (!c.pages.Has(i) || c.trial || !c.quiet.Has(i) || c.badIDs.Has(i) || c.named.Has(i)) {
+		return !c.pages.Has(i), nil
+	}
+	first, next, err := c.copy(i, want, 0)
+	whole := false
+	switch {
+	case errors.Is(err, store.ErrMissing):
+		c.fails(i, true)
+		err = nil
+	case err == nil && next == 0:
+		whole, err = c.all(first)
+	case err == nil:
+		whole, err = c.any(i, want, first, next)
+	}
+	if err == nil && !whole {
 		c.pages.Add(i)
-		return false, nil
+		c.fails(i, false)
 	}
+	return whole, err
+}
+
+// fails notes what is not good. While copies are tried it is not told: a copy that nobody needs
+// may refer to it.
+func (c *checker) fails(i id.ID, bad bool) {
+	switch {
+	case c.trial:
+		c.quiet.Add(i)
+	case bad:
+		c.isBad(i)
+	default:
+		c.named.Add(i)
+	}
+}
+
+// A shape is what a copy of a page refers to.
+type shape struct {
+	kind uint8
+	refs []byte
+}
+
+// copy returns the shape of a copy of a page, and the number of the next copy, 0 if there is none.
+func (c *checker) copy(i id.ID, want store.Kinds, n int) (shape, int, error) {
+	item, err := c.r.Copy(i, want, n)
 	if err != nil {
-		return false, err
+		return shape{}, 0, err
 	}
-	kind, refs := item.Blob.Kind, slices.Clone(item.Blob.Refs)
-	item.Free()
+	defer item.Free()
+	return shape{item.Blob.Kind, slices.Clone(item.Blob.Refs)}, item.Next, nil
+}
+
+// all reports whether everything that a copy of a page reaches is good. While copies are tried it
+// ends with the first blob that is not.
+func (c *checker) all(s shape) (bool, error) {
 	whole := true
-	for at := 0; at < len(refs); at += id.Size {
-		ok, err := c.reach(id.ID(refs[at:at+id.Size]), store.Just(kind-1))
+	for at := 0; at < len(s.refs) && (whole || !c.trial); at += id.Size {
+		ok, err := c.reach(id.ID(s.refs[at:at+id.Size]), store.Just(s.kind-1))
 		if err != nil {
 			return false, err
 		}
 		whole = whole && ok
 	}
-	if !whole {
-		c.pages.Add(i)
-	}
 	return whole, nil
+}
+
+// any reports whether everything that one of several copies of a page reaches is good. Only a key tells
+// which copy is the true one: what somebody stored under the id of a page, with
+// references to nothing, is no damage. If no copy is whole, it tells what the oldest and the
+// youngest one lack.
+func (c *checker) any(i id.ID, want store.Kinds, first shape, next int) (bool, error) {
+	was := c.trial
+	c.trial = true
+	defer func() { c.trial = was }()
+	tried := map[[sha256.Size]byte]bool{}
+	wholes := 0
+	var lacking []shape
+	for s := first; ; {
+		if key := sha256.Sum256(append([]byte{s.kind}, s.refs...)); !tried[key] {
+			tried[key] = true
+			ok, err := c.all(s)
+			if err != nil {
+				return false, err
+			}
+			if ok {
+				wholes++
+			} else if lacking = append(lacking, s); len(lacking) > 2 {
+				lacking = lacking[:2]
+			}
+		}
+		if next == 0 {
+			break
+		}
+		var err error
+		s, next, err = c.copy(i, want, next)
+		if errors.Is(err, store.ErrMissing) {
+			break
+		}
+		if err != nil {
+			return false, err
+		}
+	}
+	c.trial = was
+	if wholes == 0 {
+		for _, s := range lacking {
+			if _, err := c.all(s); err != nil {
+				return false, err
+			}
+		}
+		return false, nil
+	}
+	if len(lacking) > 0 && !was {
+		c.o.Note("page %s: its copies refer to different blobs, and some of those are missing or damaged: pv-verify tells whether the true copy is complete", i)
+	}
+	return true, nil
 }
 
 // names writes the first of many ids.

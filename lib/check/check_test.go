@@ -461,3 +461,80 @@ func TestPartOfTheData(t *testing.T) {
 		t.Fatalf("%v %+v", err, out)
 	}
 }
+
+// under makes another copy of a page, with other references.
+func under(m *storetest.Maker, page *rec.Blob, refs ...*rec.Blob) *rec.Blob {
+	b := m.Blob(page.Kind, 40, refs...)
+	b.ID = page.ID
+	b.CRC = b.Sum()
+	return b
+}
+
+// Somebody has stored, under the ids of pages and before they came, pages that refer to nothing.
+// This is no damage. What is lost below the true one is, as far as no copy is whole.
+func TestRubbishFirst(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "repo")
+	m := storetest.New(7)
+	tree := storetest.New(1).Tree(3, 2, 2, 60)
+	nothing := m.Data(40, 30)
+	put(t, dir, storetest.New(3).Tree(1, 1, 1, 30))
+	var pages, rubbish []*rec.Blob
+	for _, b := range tree.Blobs {
+		if b.Kind != rec.KindData && b.Kind != rec.KindSnapshot {
+			pages = append(pages, b)
+			for range 3 {
+				below := nothing[len(rubbish)]
+				if b.Kind > rec.KindPage { // on two levels
+					below = pages[0]
+				}
+				rubbish = append(rubbish, under(m, b, nothing[39], below))
+			}
+		}
+	}
+	stranger := &storetest.Tree{Session: m.Session, Blobs: rubbish}
+	for _, b := range rubbish {
+		heal(t, dir, stranger, []id.ID{b.ID})
+	}
+	put(t, dir, tree)
+	out := mustCheck(t, dir)
+	if !out.OK() || len(out.damage) > 0 || len(out.notes) == 0 || len(out.notes) > len(pages) {
+		t.Fatalf("%+v %q %q", out.Report, out.damage, out.notes)
+	}
+	// A data blob is lost: all copies of its page lack something now.
+	path, _ := inPack(t, dir, tree.Blobs[0])
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	out = mustCheck(t, dir)
+	if out.OK() || len(out.Incomplete) != 1 || out.Incomplete[0] != tree.Snapshot().ID || len(out.Bad) == 0 {
+		t.Fatalf("%+v %q", out.Report, out.damage)
+	}
+	heal(t, dir, tree, out.Bad)
+	if out = mustCheck(t, dir); !out.OK() {
+		t.Fatalf("%+v %q", out.Report, out.damage)
+	}
+	// The true page's data is nowhere: it is named.
+	run := storetest.New(9)
+	data := run.Data(2, 30)
+	page := run.Blob(rec.KindPage, 30, data...)
+	mine := &storetest.Tree{Session: run.Session, Blobs: []*rec.Blob{data[0], page}}
+	bad := &storetest.Tree{Session: m.Session, Blobs: []*rec.Blob{under(m, page, nothing[38])}}
+	snapshot := run.Blob(rec.KindSnapshot, 30, page)
+	heal(t, dir, bad, []id.ID{page.ID})
+	put(t, dir, &storetest.Tree{Session: run.Session, Blobs: []*rec.Blob{data[0], data[1], page, snapshot}})
+	other := filepath.Join(t.TempDir(), "other")
+	put(t, other, storetest.New(3).Tree(1, 1, 1, 30))
+	heal(t, other, bad, []id.ID{page.ID})
+	heal(t, other, mine, []id.ID{data[0].ID, page.ID})
+	object, err := os.ReadFile(filepath.Join(dir, "snapshots", snapshot.ID.String()))
+	if err == nil {
+		err = os.WriteFile(filepath.Join(other, "snapshots", snapshot.ID.String()), object, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out = mustCheck(t, other); !slices.Equal(out.Bad, sorted(nothing[38].ID, data[1].ID)) || !slices.Equal(out.Incomplete, []id.ID{snapshot.ID}) {
+		t.Fatalf("%+v %q", out.Report, out.damage)
+	}
+}
