@@ -38,8 +38,9 @@ check:
 flaky:
 	.ci/flaky ./...
 
+# The race detector needs a C compiler.
 race:
-	CGO_ENABLED=1 go test -race ./...
+	CGO_ENABLED=1 .ci/test -race ./lib/...
 
 # Each fuzz target for FUZZTIME, and every bit of a small repository flipped.
 fuzz:
