@@ -24,7 +24,8 @@ type VerifyRequest struct {
 }
 
 // Verify begins a run that checks several snapshots, and reads the data that they share once. Of all
-// snapshots those of revoked writers are passed over, unless they are allowed.
+// snapshots those that do not open are passed over: whoever may add can store such. So are those of
+// revoked writers, unless they are allowed.
 func Verify(env *tool.Env, talk string, q VerifyRequest) (*Run, error) {
 	return once(env, "verify", talk, func(r *Run) error {
 		var ids []string
@@ -41,12 +42,19 @@ func Verify(env *tool.Env, talk string, q VerifyRequest) (*Run, error) {
 			if err != nil {
 				return err
 			}
-			var revoked int
-			if ids, revoked, err = listed(&out, q.Allow); err != nil {
+			var l list
+			if l, err = listed(&out, q.Allow); err != nil {
 				return err
 			}
-			if revoked > 0 {
-				r.env.Notice("passed over: %d snapshots of revoked writers", revoked)
+			if ids = l.ids; l.revoked > 0 {
+				r.env.Notice("passed over: %d snapshots of revoked writers", l.revoked)
+			}
+			if l.unread > 0 {
+				snapshots := "snapshots"
+				if l.unread == 1 {
+					snapshots = "snapshot"
+				}
+				r.env.Say("passed over: %d %s that the key does not open, or that no writer of its master signed; the first: %s: %s", l.unread, snapshots, l.first, l.why)
 			}
 			if r.notWhole { // what is wrong was named
 				r.Worst = 3
@@ -64,26 +72,39 @@ func Verify(env *tool.Env, talk string, q VerifyRequest) (*Run, error) {
 	})
 }
 
-// listed reads the lines that pv-open --snapshots prints: the ids of the snapshots, and how many
-// others are of revoked writers.
-func listed(in io.Reader, allow bool) (ids []string, revoked int, err error) {
+// A list is what a list of snapshots says of them.
+type list struct {
+	ids        []string // of those that the key opens and that count
+	revoked    int      // others, of revoked writers
+	unread     int      // and those that do not open
+	first, why string   // of those
+}
+
+// listed reads the lines that pv-open --snapshots prints.
+func listed(in io.Reader, allow bool) (l list, err error) {
 	lines := bufio.NewReader(in)
 	for {
 		text, err := lines.ReadString('\n')
 		if err == io.EOF && strings.TrimSpace(text) == "" {
-			return ids, revoked, nil
+			return l, nil
 		}
 		var line struct {
 			ID      string
 			Revoked bool
+			Unread  string
 		}
 		if jerr := json.Unmarshal([]byte(text), &line); jerr != nil || !isID(line.ID) {
-			return nil, 0, fmt.Errorf("read the list of snapshots: %q is not a line of it", text)
+			return list{}, fmt.Errorf("read the list of snapshots: %q is not a line of it", text)
 		}
-		if line.Revoked && !allow {
-			revoked++
-			continue
+		switch {
+		case line.Unread != "":
+			if l.unread++; l.unread == 1 {
+				l.first, l.why = line.ID, line.Unread
+			}
+		case line.Revoked && !allow:
+			l.revoked++
+		default:
+			l.ids = append(l.ids, line.ID)
 		}
-		ids = append(ids, line.ID)
 	}
 }
