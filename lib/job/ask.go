@@ -16,6 +16,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"preserve/lib/remote"
 )
 
@@ -26,8 +28,12 @@ const (
 	patienceTyping = 2 * time.Minute
 )
 
-// maxAnswer bounds an answer that is kept in memory.
-const maxAnswer = 4 << 20
+// Bounds of what one question may bring into memory: of the answer, if it is kept there, and
+// of the messages.
+const (
+	maxAnswer = 4 << 20
+	maxSaid   = 64 << 10
+)
 
 // What an answer can be, beside lines.
 var (
@@ -58,8 +64,8 @@ func (r *Run) question(a remote.Address, limit time.Duration, out io.Writer, wor
 	cmd := exec.CommandContext(ctx, "pv-get", words...)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // it ends what it has started
 	cmd.WaitDelay = 3 * time.Second
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = out, &said
+	said := &head{left: maxSaid}
+	cmd.Stdout, cmd.Stderr = out, said
 	if b, is := out.(*bytes.Buffer); is {
 		cmd.Stdout = &bounded{w: b, left: maxAnswer}
 	}
@@ -75,6 +81,9 @@ func (r *Run) question(a remote.Address, limit time.Duration, out io.Writer, wor
 		return errAbsent
 	}
 	_, _ = r.env.Stderr.Write(said.Bytes()) // pv-get has escaped it
+	if said.cut > 0 {
+		r.env.Say("%s: %d more bytes of messages", a, said.cut)
+	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() == 3 {
 		return nil // something is damaged, and was named
@@ -99,6 +108,22 @@ func (b *bounded) Write(p []byte) (int, error) {
 		return 0, fmt.Errorf("the answer has more than %d bytes", maxAnswer)
 	}
 	return b.w.Write(p)
+}
+
+// A head is the first bytes of a text. It takes the rest, too, and counts it.
+type head struct {
+	buf       bytes.Buffer
+	left, cut int
+}
+
+func (h *head) Bytes() []byte { return h.buf.Bytes() }
+
+func (h *head) Write(p []byte) (int, error) {
+	n := min(len(p), h.left)
+	h.left -= n
+	h.cut += len(p) - n
+	_, _ = h.buf.Write(p[:n]) // it never fails
+	return len(p), nil
 }
 
 // limit is how long an answer may take.
@@ -298,13 +323,19 @@ func (r *Run) learn(targets ...*Target) string {
 	return known
 }
 
-// ids writes the ids of a target's blobs to a file. They are sorted.
+// ids writes the ids of a target's blobs to a file. They are sorted, and take no more than half
+// of the room that is free.
 func (r *Run) ids(t *Target, file string) error {
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	w := &idLines{out: bufio.NewWriterSize(f, 64<<10)}
+	var st unix.Statfs_t
+	if err = unix.Fstatfs(int(f.Fd()), &st); err != nil {
+		_ = f.Close()
+		return err
+	}
+	w := &idLines{out: bufio.NewWriterSize(f, 64<<10), left: int64(st.Bavail) * st.Bsize / 2}
 	err = r.question(t.Repo, time.Hour, w, "--ids")
 	if ferr := w.out.Flush(); err == nil {
 		err = ferr
@@ -318,8 +349,12 @@ func (r *Run) ids(t *Target, file string) error {
 // idLines passes on the lines that are ids: a login script over there may print more.
 type idLines struct {
 	out  *bufio.Writer
+	left int64 // how many bytes there may still be
 	part []byte
 }
+
+// errRoom is a list that is larger than any that the disk can take.
+var errRoom = errors.New("the list takes more than half of the room that was free")
 
 func (l *idLines) Write(p []byte) (int, error) {
 	n := len(p)
@@ -332,6 +367,9 @@ func (l *idLines) Write(p []byte) (int, error) {
 			break
 		}
 		if isID(string(l.part)) {
+			if l.left -= int64(len(l.part) + 1); l.left < 0 {
+				return 0, errRoom
+			}
 			if _, err := l.out.Write(append(l.part, '\n')); err != nil {
 				return 0, err
 			}

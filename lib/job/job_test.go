@@ -201,7 +201,7 @@ func TestIDs(t *testing.T) {
 	text := "welcome\n" + sid(1) + "\n" + strings.Repeat("x", 70) + "\n" + sid(2)[:63] + "\n" + sid(3) + "\n" + sid(4)
 	for _, cut := range []int{1, 7, 64, 65, len(text)} {
 		var out bytes.Buffer
-		l := &idLines{out: bufio.NewWriter(&out)}
+		l := &idLines{out: bufio.NewWriter(&out), left: int64(len(text))}
 		for part := range slices.Chunk([]byte(text), cut) {
 			if _, err := l.Write(part); err != nil {
 				t.Fatal(err)

@@ -1,9 +1,7 @@
 package job
 
 import (
-	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -197,16 +195,11 @@ func CopySnapshots(env *tool.Env, talk string, q CopyRequest) (*Run, error) {
 		for _, a := range []remote.Address{q.From, q.To} {
 			r.Targets = append(r.Targets, &Target{Repo: a, Where: a.Where(), Has: map[string]bool{}})
 		}
-		var out bytes.Buffer
-		if err := r.snapshots(q.From, &out); err != nil {
+		l := &list{all: true, allow: true}
+		if err := r.list(q.From, l); err != nil {
 			return err
 		}
-		for s := bufio.NewScanner(&out); s.Scan(); {
-			var line struct{ ID string }
-			if json.Unmarshal(s.Bytes(), &line) == nil && isID(line.ID) {
-				c.Order = append(c.Order, line.ID)
-			}
-		}
+		c.Order = l.ids
 		c.Wanted = c.Order
 		if len(q.Snapshots) > 0 {
 			c.Wanted = nil

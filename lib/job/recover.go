@@ -144,12 +144,16 @@ func (r *Run) recover(q RecoverRequest) (*Run, error) {
 		return nil, err
 	}
 	id := strings.ToLower(name) // it may be asked for though it is in no list
+	asked := isID(id)
 	for n, line := range strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n") {
 		f := strings.SplitN(line, "\t", 5)
 		if len(f) < 5 || !isID(f[0]) {
 			continue
 		}
 		text := fmt.Sprintf("snapshot %.12s of %s, writer %s, host %s, label %s", f[0], f[1], f[2], f[3], f[4])
+		if n == 0 && asked && f[0] != id {
+			return nil, fmt.Errorf("%s: the list names snapshot %s, and %s was asked for", q.Repo, f[0], id)
+		}
 		if n == 0 {
 			id = f[0]
 			r.env.Notice("restoring %s", text)

@@ -12,8 +12,12 @@ import (
 	"preserve/lib/remote"
 )
 
-// remindEvery is how often it is asked whether there is a copy of the key.
-const remindEvery = 24 * time.Hour
+const (
+	// remindEvery is how often it is asked whether there is a copy of the key.
+	remindEvery = 24 * time.Hour
+	// maxKeys is how many wrapped keys of a repository are looked at for that.
+	maxKeys = 16
+)
 
 var (
 	keyIDLine  = regexp.MustCompile(`(?m)^key id: (\S+)$`)
@@ -68,8 +72,8 @@ func (r *Run) holdsKey(t *Target, master string) bool {
 	if err != nil {
 		return false
 	}
-	for _, name := range names {
-		if !keyName.MatchString(name) {
+	for n, name := range names {
+		if !keyName.MatchString(name) || n >= maxKeys {
 			continue
 		}
 		lines, err := r.ask(t.Repo, limit(), "--key", name)

@@ -79,9 +79,18 @@ func clearRoom(path string, size int64) error {
 	return err
 }
 
-// readRoom reads what is in such a file before the zeros.
+// maxReport bounds what is read of a report: whoever has a repository may print as much as he
+// likes.
+const maxReport = 64 << 20
+
+// readRoom reads what is in such a file before the zeros, at most maxReport.
 func readRoom(path string) ([]byte, error) {
-	b, err := os.ReadFile(path)
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxReport))
 	if at := bytes.IndexByte(b, 0); at >= 0 {
 		b = b[:at]
 	}

@@ -1,13 +1,11 @@
 package job
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"io"
 	"slices"
-	"strings"
 
 	"preserve/lib/remote"
 	"preserve/lib/tool"
@@ -37,13 +35,8 @@ func Verify(env *tool.Env, talk string, q VerifyRequest) (*Run, error) {
 			ids = append(ids, id)
 		}
 		if len(q.Snapshots) == 0 {
-			var out bytes.Buffer
-			err := r.snapshots(q.Repo, &out, slices.Concat([]string{"-k", q.Key}, q.Trust)...)
-			if err != nil {
-				return err
-			}
-			var l list
-			if l, err = listed(&out, q.Allow); err != nil {
+			l := &list{allow: q.Allow}
+			if err := r.list(q.Repo, l, slices.Concat([]string{"-k", q.Key}, q.Trust)...); err != nil {
 				return err
 			}
 			if ids = l.ids; l.revoked > 0 {
@@ -72,39 +65,82 @@ func Verify(env *tool.Env, talk string, q VerifyRequest) (*Run, error) {
 	})
 }
 
-// A list is what a list of snapshots says of them.
+// A list is what a list of snapshots says of them. It takes the lines that pv-open --snapshots
+// prints. One may have megabytes, of sources; there is never more than one in memory.
 type list struct {
-	ids        []string // of those that the key opens and that count
+	ids        []string // of those that the key opens and that count; without a key, of all
+	allow      bool     // those of revoked writers count, too
 	revoked    int      // others, of revoked writers
 	unread     int      // and those that do not open
 	first, why string   // of those
+	all        bool     // what does not open counts, too: there is no key
+
+	part []byte
 }
 
-// listed reads the lines that pv-open --snapshots prints.
-func listed(in io.Reader, allow bool) (l list, err error) {
-	lines := bufio.NewReader(in)
-	for {
-		text, err := lines.ReadString('\n')
-		if err == io.EOF && strings.TrimSpace(text) == "" {
-			return l, nil
+// maxListLine is more than any line has.
+const maxListLine = 64 << 20
+
+// errListLine is a line that no list has.
+var errListLine = errors.New("not a line of a list of snapshots")
+
+func (l *list) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		text, rest, whole := bytes.Cut(p, []byte{'\n'})
+		if len(l.part)+len(text) > maxListLine {
+			return 0, fmt.Errorf("%w: more than %d bytes", errListLine, maxListLine)
 		}
-		var line struct {
-			ID      string
-			Revoked bool
-			Unread  string
+		l.part = append(l.part, text...)
+		if !whole {
+			break
 		}
-		if jerr := json.Unmarshal([]byte(text), &line); jerr != nil || !isID(line.ID) {
-			return list{}, fmt.Errorf("read the list of snapshots: %q is not a line of it", text)
+		if err := l.line(l.part); err != nil {
+			return 0, err
 		}
-		switch {
-		case line.Unread != "":
-			if l.unread++; l.unread == 1 {
-				l.first, l.why = line.ID, line.Unread
-			}
-		case line.Revoked && !allow:
-			l.revoked++
-		default:
-			l.ids = append(l.ids, line.ID)
-		}
+		l.part, p = l.part[:0], rest
 	}
+	return n, nil
+}
+
+func (l *list) line(text []byte) error {
+	var line struct {
+		ID      string
+		Revoked bool
+		Unread  string
+	}
+	if err := json.Unmarshal(text, &line); err != nil || !isID(line.ID) {
+		return fmt.Errorf("%w: %.100q", errListLine, text)
+	}
+	switch {
+	case line.Unread != "" && !l.all:
+		if l.unread++; l.unread == 1 {
+			l.first, l.why = line.ID, line.Unread
+		}
+	case line.Revoked && !l.allow:
+		l.revoked++
+	default:
+		l.ids = append(l.ids, line.ID)
+	}
+	return nil
+}
+
+// end reports whether the last line was whole.
+func (l *list) end() error {
+	if len(l.part) > 0 {
+		return fmt.Errorf("%w: it has no newline", errListLine)
+	}
+	return nil
+}
+
+// list fills in l for a repository.
+func (r *Run) list(a remote.Address, l *list, options ...string) error {
+	err := r.snapshots(a, l, options...)
+	if err == nil {
+		err = l.end()
+	}
+	if errors.Is(err, errListLine) {
+		err = fmt.Errorf("%s: read the list of snapshots: %w", a, err)
+	}
+	return err
 }

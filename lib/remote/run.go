@@ -43,13 +43,30 @@ func (a Address) Run(env *tool.Env, name string, words ...string) error {
 	return tool.ErrTold
 }
 
-// Answer is Run of a question whose answer is lines of text: they are printed escaped.
+// maxAnswer is more bytes than an answer of lines has: pv-put names what is missing.
+const maxAnswer = 1 << 30
+
+// Answer is Run of a question whose answer is lines of text, at most 1 GiB: they are printed
+// escaped.
 func (a Address) Answer(env *tool.Env, name string, words ...string) error {
+	return a.answer(env, maxAnswer, name, words...)
+}
+
+// LongAnswer is Answer of any length.
+func (a Address) LongAnswer(env *tool.Env, name string, words ...string) error {
+	return a.answer(env, 0, name, words...)
+}
+
+func (a Address) answer(env *tool.Env, most int64, name string, words ...string) error {
 	out := env.Stdout
-	lines := &tool.Lines{Out: out, Strict: true}
+	lines := &tool.Lines{Out: out, Strict: true, Most: most}
 	env.Stdout = lines
 	defer func() { lines.Flush(); env.Stdout = out }()
-	return a.Run(env, name, words...)
+	err := a.Run(env, name, words...)
+	if lines.Over() {
+		err = fmt.Errorf("repository %s: %w %d bytes", a, tool.ErrTooMuch, most)
+	}
+	return err
 }
 
 // Wait starts a command, prints what it writes on stderr as this run's messages are

@@ -47,6 +47,13 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s: %v, out %q, said %q", c.try, err, out.String(), said.String())
 		}
 	}
+	// An answer without end.
+	t.Setenv("PV_TRY", "while echo missing; do :; done")
+	var out, said bytes.Buffer
+	err = a.answer(tool.NewEnv("pv-put", nil, strings.NewReader(""), &out, &said), 1<<20, "pv-put")
+	if !errors.Is(err, tool.ErrTooMuch) || out.Len() > 1<<20 || out.Len() == 0 || said.Len() > 0 {
+		t.Errorf("an answer without end: %v, %d bytes, said %q", err, out.Len(), said.String())
+	}
 	t.Setenv("PV_SSH", ssh+".none")
 	if err := a.Run(tool.NewEnv("pv-get", nil, nil, nil, nil), "pv-get"); err == nil {
 		t.Error("no ssh: no error")

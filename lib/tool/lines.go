@@ -2,6 +2,7 @@ package tool
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -18,16 +19,25 @@ type Lines struct {
 	// Strict ends Write with the errors of Out. Messages are written without: nobody may be
 	// listening.
 	Strict bool
+	// Most bounds the bytes that are taken: then Write ends with ErrTooMuch. 0 is no bound.
+	Most int64
 
 	mu  sync.Mutex
 	buf []byte
+	all int64 // bytes taken
 	err error // the first of Out
 }
+
+// ErrTooMuch is more text than was expected; how much that was follows.
+var ErrTooMuch = errors.New("the answer has more than")
 
 // Write takes any part of a text. A line of more than 4096 bytes is broken.
 func (l *Lines) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.all += int64(len(p)); l.over() {
+		return 0, ErrTooMuch
+	}
 	l.buf = append(l.buf, p...)
 	rest := l.buf
 	for {
@@ -49,6 +59,11 @@ func (l *Lines) Write(p []byte) (int, error) {
 	}
 	return len(p), nil
 }
+
+// Over reports whether there was more than Most.
+func (l *Lines) Over() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.over() }
+
+func (l *Lines) over() bool { return l.Most > 0 && l.all > l.Most }
 
 // Flush passes on a line that has no end.
 func (l *Lines) Flush() {

@@ -38,6 +38,14 @@ func TestLines(t *testing.T) {
 	if _, err := (&Lines{Out: gone{}, Strict: true}).Write([]byte("a\n")); !errors.Is(err, errGone) {
 		t.Errorf("an answer that nobody takes: %v", err)
 	}
+	// A bound of an answer.
+	l = &Lines{Out: &out, Most: 5}
+	if _, err := l.Write([]byte("abc\n")); err != nil {
+		t.Error(err)
+	}
+	if _, err := l.Write([]byte("de")); !errors.Is(err, ErrTooMuch) {
+		t.Errorf("more than its bound: %v", err)
+	}
 	if n, err := (&Lines{Out: gone{}}).Write([]byte("a\n")); n != 2 || err != nil {
 		t.Errorf("a message that nobody takes: %d, %v", n, err)
 	}

@@ -57,7 +57,9 @@ func (a *asked) there(env *tool.Env, at remote.Address) error {
 		words = append(words, "--idle", a.idle.String())
 	}
 	switch file, is := env.Stdout.(*os.File); {
-	case a.has != "", a.ids, a.keys, a.about, a.key != "" && is && tool.IsTerminal(file):
+	case a.ids:
+		run = at.LongAnswer
+	case a.has != "", a.keys, a.about, a.key != "" && is && tool.IsTerminal(file):
 		run = at.Answer // nothing of another machine's comes to a terminal as it is
 	case a.key == "":
 		if _, err := env.Records(); err != nil {

@@ -41,6 +41,16 @@ func TestPick(t *testing.T) {
 			t.Errorf("%s: %d %q %s", name, status, out, stderr)
 		}
 	}
+	// A whole id is never a label, whatever a writer calls his job.
+	s := sealtest.New(t, rec.Loose)
+	never := strings.Repeat("ab", 32)
+	b := s.Snapshot(s.Page([]*rec.Entry{dir("a")}), snap.Snapshot{Label: never, Entries: 1})
+	s.Put(&rec.Stored{ID: b.ID}, b, &rec.End{})
+	for _, name := range []string{never, strings.ToUpper(never)} {
+		if out, stderr, status := run(s.Out.Bytes(), "-k", sealtest.KeyFile("list"), "--snapshots", "--pick", name); out != "" || status != 1 {
+			t.Errorf("a label that looks like an id: %d %q %s", status, out, stderr)
+		}
+	}
 	for _, name := range []string{"latest", ids[2][:8]} {
 		out, stderr, status := run(list, "-k", sealtest.KeyFile("list"), "--snapshots", "--pick", name, "-l")
 		lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")

@@ -40,10 +40,12 @@ func (l *snapshotList) pick(name string, allow bool) (f *found, passed []*found,
 	var byLabel, byPrefix *found
 	prefixes := 0
 	lower := strings.ToLower(name)
+	_, err = id.Parse(lower)
+	entire := err == nil // who asks for a whole id wants that snapshot and none, whatever labels there are
 	for i := range l.list {
 		f := &l.list[i]
 		switch {
-		case !f.whole() || name != "latest" && !f.labelled:
+		case entire || !f.whole() || name != "latest" && !f.labelled:
 		case f.revoked != "" && !allow:
 			passed = append(passed, f)
 		default:
