@@ -43,12 +43,16 @@ type last struct {
 }
 
 // came reports whether a blob came before in this run. The same id with another kind
-// or other references is ErrConflict.
+// or other references is ErrConflict; but a page may come directly behind another copy of it.
 func (p *Put) came(b *rec.Blob) (bool, error) {
 	was, meta := p.meta[b.ID]
 	switch {
 	case meta && was&received != 0:
-		if was != p.shape(b.Kind, b.Refs)|received {
+		switch {
+		case was == p.shape(b.Kind, b.Refs)|received:
+		case p.just == b.ID && rootKinds.Has(b.Kind) && rootKinds.Has(kindOf(was)):
+			return p.last.id == b.ID && p.last.copies > maxCopies, nil
+		default:
 			return false, conflict(b.ID, shapeText(b.Kind, b.NRefs()), fmt.Sprintf("as kind %d with other references", kindOf(was)))
 		}
 	case p.data.Has(b.ID):

@@ -154,7 +154,12 @@ func TestStoredMeanwhile(t *testing.T) {
 		if kinds[rec.KindPage] < 2 { // with other references it is another blob
 			t.Errorf("the page is listed as %v", kinds)
 		}
+		seen := map[id.ID]bool{}
 		err := r.Down(mustSnapshot(t, r, tree), false, func(a *Answer) error {
+			if a.ID == page.ID && seen[a.ID] {
+				return nil // another one comes behind it
+			}
+			seen[a.ID] = true
 			if want := blobOf(tree, a.ID); a.Blob == nil || a.Blob.CRC != want.CRC || len(a.More) != 0 {
 				t.Errorf("blob %s: %+v", a.ID.Short(), a)
 			}
@@ -269,7 +274,7 @@ func TestCopiesAreCarried(t *testing.T) {
 	tree := m.Tree(2, 2, 2, 100)
 	putTree(t, dir, tree)
 	page := tree.Blobs[slices.IndexFunc(tree.Blobs, func(b *rec.Blob) bool { return b.Kind == rec.KindPage })]
-	twins := []*rec.Blob{twin(m, tree.Blobs[0], 0), twin(m, page, rec.KindPage), twin(m, page, rec.KindPage, tree.Blobs[0])}
+	twins := []*rec.Blob{twin(m, tree.Blobs[0], 0), twin(m, page, rec.KindPage), twin(m, page, rec.KindPage, &rec.Blob{ID: id.ID{1}})}
 	heal(t, dir, 9, m, twins...)
 	p := mustPut(t, mustCreate(t, to), nil)
 	if err := p.Session(m.Session); err != nil {

@@ -9,14 +9,15 @@ import (
 type UpOptions struct {
 	// Since are snapshots: what they reach is left out, as far as it can be read.
 	Since []*Snapshot
-	// Known reports whether whoever gets the blobs has one already; it is left out,
-	// but not what it refers to: that a page is had does not mean that its children
-	// are. It may be nil. Its error ends the walk. One goroutine calls it.
+	// Known reports whether whoever gets the blobs has a data blob already; it is left
+	// out. Pages never are: what is had under the id of one may refer to other blobs. It
+	// may be nil. Its error ends the walk. One goroutine calls it.
 	Known func(id.ID) (bool, error)
 }
 
 // Up gives what a snapshot reaches, children first, each blob once, and last the
-// snapshot itself, which is never left out. What cannot be given is an answer with
+// snapshot itself, which is never left out. Of a page of which copies refer to different blobs
+// these follow each other. What cannot be given is an answer with
 // Err, perhaps more than once, and what lies below it is not reached. give is
 // called by one goroutine, in that order; its error ends the walk and is returned.
 // It holds a bit for each row of the index, a page of each level, and what reading
@@ -84,6 +85,41 @@ func (u *upward) visit(i id.ID, want Kinds) bool {
 	if err != nil {
 		return u.finished(&job{Answer: Answer{ID: i, Err: err}})
 	}
+	several, err := u.p.trees.of(item, want)
+	if err != nil {
+		item.Free()
+		return u.finished(&job{Answer: Answer{ID: i, Err: err}})
+	}
+	if len(several) == 0 {
+		if !u.below(item) {
+			item.Free()
+			return false
+		}
+		return u.give(item, want)
+	}
+	item.Free()
+	// First what all copies refer to, and then these one after the other.
+	for n := range 2 * len(several) {
+		item, err := u.r.shaped(i, want, several[n%len(several)])
+		if err != nil {
+			return u.finished(&job{Answer: Answer{ID: i, Err: err}})
+		}
+		good := false
+		if n < len(several) {
+			good = u.below(item)
+			item.Free()
+		} else {
+			good = u.give(item, want)
+		}
+		if !good {
+			return false
+		}
+	}
+	return true
+}
+
+// below gives what a page refers to.
+func (u *upward) below(item *Item) bool {
 	b := item.Blob
 	for n := range b.NRefs() {
 		good := false
@@ -93,15 +129,16 @@ func (u *upward) visit(i id.ID, want Kinds) bool {
 			good = u.visit(b.Ref(n), Just(b.Kind-1))
 		}
 		if !good {
-			item.Free()
 			return false
 		}
 	}
-	if known, ok := u.isKnown(i); known || !ok {
-		item.Free()
-		return ok
-	}
-	j := &job{Answer: Answer{ID: i, Blob: b, Session: item.Session, More: u.r.more(item, want)}, item: item, size: int64(len(item.raw))}
+	return true
+}
+
+// give gives a page, and other copies of the same shape.
+func (u *upward) give(item *Item, want Kinds) bool {
+	b := item.Blob
+	j := &job{Answer: Answer{ID: b.ID, Blob: b, Session: item.Session, More: u.r.more(item, want)}, item: item, size: int64(len(item.raw))}
 	for _, m := range j.More {
 		j.size += int64(len(m.raw))
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"preserve/lib/id"
 	"preserve/lib/rec"
 	"preserve/lib/store/storetest"
 )
@@ -53,7 +54,12 @@ func TestHeldBack(t *testing.T) {
 		if rows := packsWith(t, r, page.ID); len(rows) != 2 {
 			t.Errorf("the page is listed in %d places", len(rows))
 		}
+		seen := map[id.ID]bool{}
 		err = r.Down(mustSnapshot(t, r, tree), false, func(a *Answer) error {
+			if a.ID == page.ID && seen[a.ID] {
+				return nil // the other one comes behind it
+			}
+			seen[a.ID] = true
 			if want := blobOf(tree, a.ID); a.Blob == nil || a.Blob.CRC != want.CRC || len(a.More) != 0 {
 				t.Errorf("adopted %v, blob %s: %+v", adopted, a.ID.Short(), a)
 			}

@@ -39,7 +39,8 @@ const maxCopies = 7
 
 // Down gives what a snapshot reaches, parents first: the snapshot itself, its
 // root, then depth first each page, or index page, and what it refers to, each
-// reference of one page once, in order of first use. With meta it leaves out
+// reference of one page once, in order of first use. Of a page of which copies refer to
+// different blobs another copy follows behind what the one before it refers to. With meta it leaves out
 // the data. What cannot be given is an answer with Err, and what lies below it
 // is not reached. give is called by one goroutine, in that order; its error
 // ends the walk and is returned. Reading runs ahead by a bounded number of
@@ -109,6 +110,9 @@ type job struct {
 	item *Item
 	kind uint8   // of the blob that was found
 	refs []id.ID // what it refers to, if the pipeline walks
+
+	shape  *shape  // that the copy must have, if not nil
+	shapes []shape // of the copies of a page, if there are several; the first is that of the blob
 }
 
 // A pipeline reads jobs with several workers and gives their answers in the
@@ -119,6 +123,7 @@ type pipeline struct {
 	all   bool // all copies are given
 	work  chan *job
 	queue chan *job
+	trees shapes        // of the pages
 	quit  chan struct{} // closed when nobody takes answers any more
 	main  *budget
 	pages *budget
@@ -128,6 +133,7 @@ func (r *Repo) newPipeline() *pipeline {
 	quit := make(chan struct{})
 	return &pipeline{
 		r:     r,
+		trees: shapes{r: r},
 		work:  make(chan *job),
 		queue: make(chan *job, maxQueue),
 		quit:  quit,
@@ -250,7 +256,7 @@ func (p *pipeline) answer(j *job) {
 	if j.Err != nil {
 		return
 	}
-	item, err := p.r.Copy(j.ID, j.want, j.nth)
+	item, err := p.copy(j)
 	if err != nil {
 		j.Err = err
 		return
@@ -262,6 +268,22 @@ func (p *pipeline) answer(j *job) {
 	if p.walks {
 		j.kind, j.refs = item.Blob.Kind, distinct(item.Blob.Refs)
 	}
+}
+
+// copy reads the copy that a job is for.
+func (p *pipeline) copy(j *job) (*Item, error) {
+	if j.shape != nil {
+		return p.r.shaped(j.ID, j.want, *j.shape)
+	}
+	item, err := p.r.Copy(j.ID, j.want, j.nth)
+	if err != nil || !p.walks {
+		return item, err
+	}
+	if j.shapes, err = p.trees.of(item, j.want); err != nil || len(j.shapes) == 0 || j.shapes[0] == shapeOf(item.Blob) {
+		return item, err
+	}
+	item.Free()
+	return p.r.shaped(j.ID, j.want, j.shapes[0])
 }
 
 // more reads other copies of a blob that agree with it in kind and references, in the order in
@@ -324,9 +346,24 @@ type walk struct {
 	meta bool
 }
 
-// visit walks what a job, which was enqueued, refers to. It reports false when
+// visit walks what a job, which was enqueued, refers to, and then gives the copies of other
+// shapes, with what they refer to. It reports false when
 // the pipeline was ended. Kinds descend, so that it nests at most nine deep.
 func (w *walk) visit(j *job) bool {
+	if !w.below(j) {
+		return false
+	}
+	for n := 1; n < len(j.shapes); n++ {
+		k := w.p.job(j.ID, j.want)
+		k.shape = &j.shapes[n]
+		if !w.p.start(k) || !w.p.enqueue(k) || !w.below(k) {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *walk) below(j *job) bool {
 	select {
 	case <-j.done:
 	case <-w.p.quit:

@@ -55,6 +55,7 @@ type Put struct {
 	meta        map[id.ID]uint64       // metadata that was checked: kind and a hash of the references
 	seed        maphash.Seed
 	last        last
+	just        id.ID            // of the blob that came last
 	copies      map[copyKey]bool // that came in order loose since the last segment
 	missing     id.Set
 	deep        int    // how deep checkRefs is below what was received
@@ -243,6 +244,7 @@ func (p *Put) store(b *rec.Blob, had bool) error {
 	if b.Kind != rec.KindData {
 		p.meta[b.ID] = p.shape(b.Kind, b.Refs) | received
 	}
+	p.just = b.ID
 	return p.Turn()
 }
 

@@ -224,6 +224,9 @@ func Explain(name string, err error) error {
 	if errors.Is(err, walk.ErrPartial) {
 		return &tool.Hint{Err: err, Text: "--partial takes it as far as it goes"}
 	}
+	if errors.Is(err, walk.ErrEndless) {
+		return &tool.Hint{Err: err, Text: "--from REPO finds other copies of the page (pv-unpack, pv-open)"}
+	}
 	var order *walk.OrderError
 	if errors.As(err, &order) && order.Order == rec.Up {
 		return &tool.Hint{Err: err, Text: `pv-seal writes this order. To read a stream kept in FILE, store it in a new directory TMP: pv-get TMP "$(pv-put TMP <FILE)" | ` + name + " …"}

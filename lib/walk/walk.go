@@ -12,6 +12,7 @@
 package walk
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +37,7 @@ var (
 	ErrPartial    = content.ErrPartial
 	ErrMissing    = content.ErrMissing
 	ErrOrder      = errors.New("blobs in another order")
+	ErrEndless    = errors.New("what is stored in the place of a lost page refers to more blobs than the snapshot can have")
 )
 
 // An OrderError is a sealed stream in another order than is read here. It is ErrOrder.
@@ -103,19 +105,25 @@ type walker struct {
 	data    *par.Map[*datum, *datum]
 	plain   sync.Pool
 
+	passed      uint64 // blobs that were passed over below lost pages
+	passedBytes uint64
+
 	held *rec.Blob // that came last, and waits for other copies of it
 	at   rec.Place // where it stands
 	why  error     // what was wrong with a copy before it
 }
 
-// A frame is a blob whose references are still to come.
+// A frame is a page, or the snapshot, whose references are still to come. Behind them another copy
+// of the page may come, which refers to other blobs.
 type frame struct {
+	id   id.ID // of the page
 	kind uint8
 	refs []byte
 	next int
 	keys []page.Key // of an index page's children
 	page *Page      // of a page
 	skip bool       // it cannot be had: what it refers to comes, and is passed over
+	loss *Loss      // then: what is lost, if no other copy comes that opens
 }
 
 type datum struct {
@@ -143,6 +151,9 @@ func Run(in *rec.Reader, open *box.Opener, o Options, sink Sink) error {
 	err = w.run()
 	if cerr := w.data.Close(); cerr != nil {
 		return cerr
+	}
+	if err != nil && w.refused == nil && !errors.Is(err, ErrEndless) && len(w.stack) > 1 && w.stack[1].loss != nil {
+		return noRoot(*w.stack[1].loss) // whatever came behind it
 	}
 	return err
 }
@@ -180,7 +191,8 @@ func (w *walker) run() error {
 		case *rec.Missing:
 			err = w.missing(v.ID)
 		case *rec.End:
-			if w.snap != nil && w.snap.Partial {
+			err = w.unwind(id.ID{})
+			if err == nil && w.snap != nil && w.snap.Partial {
 				err = w.told(partEnd(&w.check, w.sink, w.top))
 			}
 			if err == nil {
@@ -200,13 +212,13 @@ func (w *walker) run() error {
 	}
 }
 
-// another reports whether b is another copy of the blob that came before it. Of the
-// copies the first that opens is kept.
+// another reports whether b is another copy of the blob that came before it, with the same
+// references. Of the copies the first that opens is kept.
 func (w *walker) another(b *rec.Blob) bool {
-	if w.held == nil || w.held.ID != b.ID {
+	h := w.held
+	if h == nil || h.ID != b.ID || h.Kind != b.Kind || !bytes.Equal(h.Refs, b.Refs) {
 		return false
 	}
-	h := w.held
 	if _, err := w.open.Open(nil, h.Kind, h.ID, h.SID, h.Refs, h.Data); !isLoss(err) {
 		b.Free()
 		return true
@@ -248,22 +260,46 @@ func (w *walker) told(err error) error {
 	return err
 }
 
-// expect returns what must come next; ok is false when nothing more must.
-func (w *walker) expect() (i id.ID, kind uint8, f *frame, ok bool) {
+// unwind takes down pages of which all references have come, down to one with a certain id, of which
+// another copy has come. Of the others no other copy comes any more.
+func (w *walker) unwind(to id.ID) error {
 	for len(w.stack) > 0 {
-		f := &w.stack[len(w.stack)-1]
-		if f.next*id.Size < len(f.refs) {
-			return id.ID(f.refs[f.next*id.Size:]), f.kind - 1, f, true
+		n := len(w.stack) - 1
+		t := w.stack[n]
+		if t.next*id.Size < len(t.refs) || t.id == to && !to.IsZero() {
+			return nil
 		}
-		w.stack = w.stack[:len(w.stack)-1]
+		w.stack = w.stack[:n]
+		if t.loss != nil {
+			if err := w.lose(&w.stack[n-1], w.stack[n-1].next-1, *t.loss); err != nil {
+				return err
+			}
+		}
 	}
-	return id.ID{}, 0, nil, false
+	return nil
+}
+
+// expect returns what must come next; ok is false when nothing more must. unwind was called.
+func (w *walker) expect() (i id.ID, kind uint8, f *frame, ok bool) {
+	if len(w.stack) == 0 {
+		return id.ID{}, 0, nil, false
+	}
+	f = &w.stack[len(w.stack)-1]
+	return id.ID(f.refs[f.next*id.Size:]), f.kind - 1, f, true
 }
 
 func (w *walker) blob(b *rec.Blob) error {
 	if w.snap == nil {
 		defer b.Free()
 		return w.snapshot(b)
+	}
+	if err := w.unwind(b.ID); err != nil {
+		b.Free()
+		return err
+	}
+	if n := len(w.stack) - 1; n >= 0 && w.stack[n].id == b.ID && !b.ID.IsZero() && w.stack[n].next*id.Size == len(w.stack[n].refs) {
+		defer b.Free()
+		return w.copy(b)
 	}
 	want, kind, f, ok := w.expect()
 	switch {
@@ -274,10 +310,7 @@ func (w *walker) blob(b *rec.Blob) error {
 		b.Free()
 		return fmt.Errorf("%w: blob %s where %s is due", ErrUnexpected, b.ID.Short(), want.Short())
 	}
-	low, high := kind, kind
-	if f.kind == rec.KindSnapshot { // the root's id vouches for its kind
-		low, high = rec.KindPage, rec.KindIndexMax
-	}
+	low, high := f.children()
 	ref := f.next
 	f.next++
 	if b.Kind < low || b.Kind > high {
@@ -290,8 +323,7 @@ func (w *walker) blob(b *rec.Blob) error {
 	}
 	if f.skip {
 		defer b.Free()
-		w.pass(b)
-		return nil
+		return w.pass(b, nil)
 	}
 	if b.Kind == rec.KindData {
 		if w.needs(f, ref) {
@@ -304,17 +336,49 @@ func (w *walker) blob(b *rec.Blob) error {
 	plain, err := w.open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
 	switch {
 	case isLoss(err):
-		err = w.lose(f, ref, Loss{ID: b.ID, Why: first(w.why, err)})
-		w.pass(b)
-		return err
+		return w.pass(b, &Loss{ID: b.ID, Why: first(w.why, err)})
 	case err != nil:
 		return fmt.Errorf("page %s: %w", b.ID.Short(), err)
 	}
-	var first *page.Key
-	if f.keys != nil {
-		first = &f.keys[ref]
+	return w.node(b, plain, f.key(ref))
+}
+
+// copy takes another copy of a page, which refers to other blobs than the one before it.
+func (w *walker) copy(b *rec.Blob) error {
+	n := len(w.stack) - 1
+	t, f := w.stack[n], &w.stack[n-1]
+	low, high := f.children()
+	if b.Kind < low || b.Kind > high {
+		return fmt.Errorf("%w: a copy of page %s is of kind %d", ErrUnexpected, b.ID.Short(), b.Kind)
 	}
-	return w.node(b, plain, first)
+	w.stack = w.stack[:n]
+	if t.loss == nil { // a copy has opened, or nothing here is needed
+		return w.pass(b, nil)
+	}
+	plain, err := w.open.Open(nil, b.Kind, b.ID, b.SID, b.Refs, b.Data)
+	switch {
+	case isLoss(err):
+		return w.pass(b, t.loss)
+	case err != nil:
+		return fmt.Errorf("page %s: %w", b.ID.Short(), err)
+	}
+	return w.node(b, plain, f.key(f.next-1))
+}
+
+// children returns which kinds the blobs may have that f refers to.
+func (f *frame) children() (low, high uint8) {
+	if f.kind == rec.KindSnapshot { // the root's id vouches for its kind
+		return rec.KindPage, rec.KindIndexMax
+	}
+	return f.kind - 1, f.kind - 1
+}
+
+// key returns the key that an index page gives one of its children; nil below the snapshot.
+func (f *frame) key(ref int) *page.Key {
+	if f.keys == nil {
+		return nil
+	}
+	return &f.keys[ref]
 }
 
 // needs reports whether anybody wants a page's data blob.
@@ -339,12 +403,29 @@ func (w *walker) lose(f *frame, ref int, l Loss) error {
 	return nil
 }
 
-// pass sees to it that what a page refers to is passed over.
-func (w *walker) pass(b *rec.Blob) {
-	if b.Kind != rec.KindData && !(b.Kind == rec.KindPage && w.meta) {
-		w.stack = append(w.stack, frame{kind: b.Kind, refs: distinct(b.Refs), skip: true})
+// pass sees to it that what a blob refers to is passed over. What is stored in the place of a lost page
+// may refer to as much as it likes: more than the snapshot can have is ErrEndless.
+func (w *walker) pass(b *rec.Blob, l *Loss) error {
+	w.passed, w.passedBytes = w.passed+1, w.passedBytes+uint64(len(b.Data))
+	if w.passed > maxPassed+8*w.snap.Entries+w.snap.Bytes>>14 || w.passedBytes > maxPassedBytes+2*w.snap.Bytes {
+		return fmt.Errorf("%w: %d blobs were passed over", ErrEndless, w.passed-1)
 	}
+	if b.Kind == rec.KindData {
+		return nil
+	}
+	refs := distinct(b.Refs)
+	if b.Kind == rec.KindPage && w.meta {
+		refs = nil
+	}
+	w.stack = append(w.stack, frame{id: b.ID, kind: b.Kind, refs: refs, skip: true, loss: l})
+	return nil
 }
+
+// How much is passed over below lost pages, beside what the snapshot says that it has. Tests set less.
+var (
+	maxPassed      uint64 = 1 << 20
+	maxPassedBytes uint64 = 1 << 30
+)
 
 // snapshot takes the first blob.
 func (w *walker) snapshot(b *rec.Blob) error {
@@ -365,7 +446,7 @@ func (w *walker) node(b *rec.Blob, plain []byte, first *page.Key) error {
 		return err
 	}
 	if n.keys != nil {
-		w.stack = append(w.stack, frame{kind: b.Kind, refs: n.refs, keys: n.keys})
+		w.stack = append(w.stack, frame{id: b.ID, kind: b.Kind, refs: n.refs, keys: n.keys})
 		return nil
 	}
 	entries, err := w.accept(n)
@@ -379,9 +460,11 @@ func (w *walker) node(b *rec.Blob, plain []byte, first *page.Key) error {
 	if err := w.told(w.sink.Page(p)); err != nil {
 		return err
 	}
-	if !w.meta {
-		w.stack = append(w.stack, frame{kind: b.Kind, refs: n.refs, page: p})
+	refs := n.refs
+	if w.meta {
+		refs = nil
 	}
+	w.stack = append(w.stack, frame{id: b.ID, kind: b.Kind, refs: refs, page: p})
 	return nil
 }
 
@@ -424,6 +507,9 @@ func (w *walker) missing(i id.ID) error {
 	if w.snap == nil {
 		return noSnapshot(Loss{ID: i, Why: ErrMissing})
 	}
+	if err := w.unwind(id.ID{}); err != nil {
+		return err
+	}
 	want, _, f, ok := w.expect()
 	if !ok || want != i {
 		return fmt.Errorf("%w: blob %s is reported missing out of turn", ErrUnexpected, i.Short())
@@ -447,6 +533,9 @@ func (w *walker) nextKey() *page.Key {
 func (w *walker) finish() error {
 	if w.snap == nil {
 		return fmt.Errorf("%w: not even the snapshot", ErrIncomplete)
+	}
+	if err := w.unwind(id.ID{}); err != nil {
+		return err
 	}
 	if i, _, _, more := w.expect(); more {
 		return fmt.Errorf("%w: blob %s is due", ErrIncomplete, i.Short())
