@@ -64,7 +64,9 @@ var allowed = []struct {
 	{2, "page", []string{"id", "rec", "wire"}},
 	{2, "cache", []string{"durable", "id", "ids", "key", "rec", "wire", sys}},
 	{2, "snap", []string{"id", "rec", "wire"}},
-	{3, "store", []string{"durable", "id", "pack", "rec", "visible", "wire", sys}},
+	{1, "objects", []string{"durable", sys}},
+	{2, "objects/objectstest", []string{"objects"}}, // tests only
+	{3, "store", []string{"id", "objects", "pack", "rec", "visible", "wire", sys}},
 	{3, "content", []string{"id", "page", "par", "rec", "snap", "spool"}},
 	{4, "walk", []string{"box", "content", "id", "page", "par", "rec", "snap"}},
 	{4, "reading", []string{"acl", "content", "id", "inode", "page", "pattern", "rec", "snap", "tool", "visible"}},
@@ -142,6 +144,21 @@ func imports(t *testing.T) (code, tests map[string][]string) {
 		t.Fatal(err)
 	}
 	return code, tests
+}
+
+// Nothing above objects opens a file of a repository by itself.
+func TestRepositoriesAreObjects(t *testing.T) {
+	code, _ := imports(t)
+	for _, pkg := range []string{"lib/store", "lib/check"} {
+		if len(code[pkg]) == 0 {
+			t.Errorf("%s was not found", pkg)
+		}
+		for _, dep := range code[pkg] {
+			if dep == "os" || dep == "path/filepath" {
+				t.Errorf("%s imports %s: a repository need not be a directory", pkg, dep)
+			}
+		}
+	}
 }
 
 // standard reports whether a path is of the standard library.

@@ -49,11 +49,7 @@ func (c *checker) segment(name id.ID) error {
 		return err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	s, err := pack.OpenSegment(f, st.Size(), c.r.SegmentCache())
+	s, err := pack.OpenSegment(f, f.Info().Size, c.r.SegmentCache())
 	if err != nil {
 		return err
 	}
@@ -138,15 +134,12 @@ func (c *checker) table(name id.ID) (size int64, list []pack.Entry, err error) {
 		return 0, nil, err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return 0, nil, err
-	}
-	own, list, err := pack.ReadList(f, st.Size())
+	size = f.Info().Size
+	own, list, err := pack.ReadList(f, size)
 	if err == nil && own != name {
 		err = fmt.Errorf("its table does not match its name: %w", store.ErrDamaged)
 	}
-	return st.Size(), list, err
+	return size, list, err
 }
 
 // content reads all of a pack. If it is not as it was written, each record is looked at.
@@ -156,7 +149,7 @@ func (c *checker) content(name id.ID, list []pack.Entry) error {
 		return err
 	}
 	defer f.Close()
-	_, _, err = pack.Check(f)
+	_, _, err = pack.Check(io.NewSectionReader(f, 0, f.Info().Size))
 	if err == nil {
 		return nil
 	}
@@ -295,11 +288,7 @@ func (c *checker) rows(name id.ID, fn func(table []pack.Pack, row pack.Row) bool
 		return err
 	}
 	defer f.Close()
-	st, err := f.Stat()
-	if err != nil {
-		return err
-	}
-	s, err := pack.OpenSegment(f, st.Size(), c.r.SegmentCache())
+	s, err := pack.OpenSegment(f, f.Info().Size, c.r.SegmentCache())
 	if err != nil {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 // lists reads the lists of all packs, and takes the index away.
 func lists(t *testing.T, r *Repo) (all []pack.List) {
 	t.Helper()
-	paths, err := filepath.Glob(filepath.Join(r.dir, "packs", "*", "*"))
+	paths, err := filepath.Glob(filepath.Join(r.String(), "packs", "*", "*"))
 	if err != nil || len(paths) == 0 {
 		t.Fatal(paths, err)
 	}
@@ -36,7 +36,7 @@ func lists(t *testing.T, r *Repo) (all []pack.List) {
 		}
 		all = append(all, pack.List{Pack: pack.Pack{Name: name, Size: uint64(st.Size())}, Entries: entries})
 	}
-	if err := os.RemoveAll(filepath.Join(r.dir, "index")); err != nil {
+	if err := os.RemoveAll(filepath.Join(r.String(), "index")); err != nil {
 		t.Fatal(err)
 	}
 	return all

@@ -19,7 +19,7 @@ func (p *Put) takeSnapshot(b *rec.Blob) error {
 		return fmt.Errorf("snapshot %s behind snapshot %s, which no checkpoint record names: a stream has one: %w", b.ID, s.ID, rec.ErrTwice)
 	}
 	if _, err := p.r.where(b.ID); errors.Is(err, ErrForgotten) {
-		return fmt.Errorf("snapshot %s is %w: %q", b.ID, ErrForgotten, p.r.dir)
+		return fmt.Errorf("snapshot %s is %w: %q", b.ID, ErrForgotten, p.r.String())
 	}
 	c := *b
 	c.Data, c.Refs, c.Sig = slices.Clone(b.Data), slices.Clone(b.Refs), slices.Clone(b.Sig)
@@ -85,7 +85,7 @@ func (p *Put) root(s *Snapshot, e event) ([]byte, error) {
 	}
 	data, err := s.encode(nonce)
 	if err == nil {
-		err = p.writeObject(data, "checkpoints", s.ID.String())
+		err = p.write(object("checkpoints", s.ID), data)
 	}
 	if err == nil {
 		err = p.r.checkCollected()
@@ -106,7 +106,7 @@ func (p *Put) Commit() (id.ID, error) {
 	}
 	data, err := p.root(s, event{Snapshot: s.ID.String()})
 	if err == nil {
-		err = p.writeObject(data, "snapshots", s.ID.String())
+		err = p.write(object("snapshots", s.ID), data)
 	}
 	if err == nil {
 		err = p.checkOwn(s)
@@ -123,7 +123,7 @@ func (p *Put) checkOwn(s *Snapshot) error {
 		return nil // readers take the copy in checkpoints, or in a pack
 	}
 	if err == nil && !sameSnapshot(there.Blob, s.Blob) {
-		err = fmt.Errorf("snapshot %s is in %q with other bytes: %w", s.ID, p.r.dir, ErrTaken)
+		err = fmt.Errorf("snapshot %s is in %q with other bytes: %w", s.ID, p.r.String(), ErrTaken)
 	}
 	return err
 }
@@ -176,17 +176,11 @@ func (p *Put) complete(what, so string) error {
 	return nil
 }
 
-// now is the time of the repository's file system, which may be another
-// machine's.
+// now is the store's time.
 func (p *Put) now() (rec.Time, error) {
-	f, err := p.disk.create()
+	at, err := p.w.Now()
 	if err != nil {
 		return rec.Time{}, p.spaceError(err)
 	}
-	defer p.disk.remove(f)
-	st, err := f.Stat()
-	if err != nil {
-		return rec.Time{}, p.spaceError(err)
-	}
-	return rec.TimeOf(st.ModTime()), nil
+	return rec.TimeOf(at), nil
 }

@@ -8,10 +8,9 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 
+	"preserve/lib/objects"
 	"preserve/lib/wire"
 )
 
@@ -106,16 +105,13 @@ func parseConfig(b []byte) (c Config, err error) {
 	return c, nil
 }
 
-func readConfig(dir string) (Config, error) {
-	path := filepath.Join(dir, "config")
-	b, err := readLimited(path, maxConfig)
+func readConfig(s objects.Store) (Config, error) {
+	dir := s.String()
+	b, err := readAll(s, "config", maxConfig)
 	switch {
 	case errors.Is(err, ErrDamaged):
 		return Config{}, fmt.Errorf("%q is %w (its config is no file, or a large one)", dir, ErrNone)
 	case errors.Is(err, fs.ErrNotExist):
-		if _, derr := os.Stat(dir); errors.Is(derr, fs.ErrNotExist) {
-			return Config{}, fmt.Errorf("%q is %w (no such directory)", dir, ErrNone)
-		}
 		return Config{}, fmt.Errorf("%q is %w (no config in it)", dir, ErrNone)
 	case err != nil:
 		return Config{}, fmt.Errorf("read the repository: %w", err)
@@ -125,7 +121,7 @@ func readConfig(dir string) (Config, error) {
 	case errors.Is(err, ErrNewer):
 		return c, fmt.Errorf("%q was %w", dir, err)
 	case err != nil:
-		return c, fmt.Errorf("%q: %w", path, err)
+		return c, fmt.Errorf("%q: %w", dir+"/config", err)
 	}
 	return c, nil
 }

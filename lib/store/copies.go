@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"iter"
-	"os"
 	"slices"
 
 	"preserve/lib/id"
@@ -119,8 +118,8 @@ func (r *Repo) age(name id.ID) int64 {
 	at, ok := r.ages[name]
 	if !ok {
 		at = 1<<63 - 1
-		if st, err := os.Stat(r.packPath(name)); err == nil && !undated(st) {
-			at = st.ModTime().UnixNano()
+		if info, err := r.o.Stat(packName(name)); err == nil && !info.Time.IsZero() {
+			at = info.Time.UnixNano()
 		}
 		if r.ages == nil {
 			r.ages = map[id.ID]int64{}
@@ -172,7 +171,7 @@ func (r *Repo) there(v *view, name id.ID) bool {
 	if v.gone[name] {
 		return false
 	}
-	_, err := os.Stat(r.packPath(name))
+	_, err := r.o.Stat(packName(name))
 	return err == nil
 }
 

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
 
-	"preserve/lib/durable"
 	"preserve/lib/id"
 )
 
@@ -68,11 +66,11 @@ func (r *Repo) Kept() ([]id.ID, error) {
 }
 
 func (r *Repo) markError(i id.ID, err error) error {
-	return fmt.Errorf("snapshot %s is %w: %q", i, err, r.dir)
+	return fmt.Errorf("snapshot %s is %w: %q", i, err, r.String())
 }
 
 func (r *Repo) marked(kind string, i id.ID) (bool, error) {
-	_, err := os.Lstat(r.path(kind, i.String()))
+	_, err := r.o.Stat(object(kind, i))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -83,10 +81,7 @@ func (r *Repo) marked(kind string, i id.ID) (bool, error) {
 }
 
 func (r *Repo) mark(kind string, i id.ID) (fresh bool, err error) {
-	if err := makeSubdirs(r.dir, r.share); err != nil {
-		return false, err
-	}
-	err = durable.WriteFileAs(r.path(kind, i.String()), nil, r.share.file, r.share.fit)
+	err = r.o.Put(object(kind, i), nil)
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
 	}
@@ -97,12 +92,9 @@ func (r *Repo) mark(kind string, i id.ID) (fresh bool, err error) {
 }
 
 func (r *Repo) unmark(kind string, i id.ID) (had bool, err error) {
-	err = os.Remove(r.path(kind, i.String()))
+	err = r.o.Delete(object(kind, i))
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
-	}
-	if err == nil {
-		err = durable.SyncDir(r.path(kind))
 	}
 	if err != nil {
 		return false, fmt.Errorf("remove the mark of snapshot %s: %w", i, err)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"preserve/lib/id"
+	"preserve/lib/objects"
 	"preserve/lib/pack"
 	"preserve/lib/rec"
 	"preserve/lib/store/storetest"
@@ -182,3 +183,13 @@ func flip(t testing.TB, path string, at int64) {
 		t.Fatal(err)
 	}
 }
+
+// path is where an object of a repository in a directory lies.
+func (r *Repo) path(parts ...string) string {
+	return filepath.Join(append([]string{r.String()}, parts...)...)
+}
+
+func (r *Repo) packPath(name id.ID) string { return r.path(packName(name)) }
+
+// dirOf is the directory of a repository, for what only tests do with it.
+func dirOf(r *Repo) *objects.Dir { return r.o.(*objects.Dir) }

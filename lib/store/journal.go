@@ -73,15 +73,9 @@ func (p *Put) logBegin() error {
 	if p.journal == nil || p.journal.began {
 		return nil
 	}
-	fresh, err := p.disk.mkdir(p.r.path(logDir))
-	if err == nil && fresh {
-		err = p.disk.syncDir(p.r.dir)
-	}
-	if err != nil {
-		return p.spaceError(fmt.Errorf("write the log of puts: %w", err))
-	}
 	p.journal.began = true
-	if err = p.log(event{Event: eventBegin}); err != nil {
+	err := p.log(event{Event: eventBegin})
+	if err != nil {
 		p.journal.began = false
 	}
 	return err
@@ -118,7 +112,7 @@ func (p *Put) log(e event) error {
 		return err
 	}
 	j.n++
-	return p.writeObject(b.Bytes(), logDir, fmt.Sprintf("%s-%s-%06d", now.Format("20060102T150405.000Z"), j.put, j.n))
+	return p.write(fmt.Sprintf("%s/%s-%s-%06d", logDir, now.Format("20060102T150405.000Z"), j.put, j.n), b.Bytes())
 }
 
 // logLists writes which packs a segment is about to list, and for which snapshot or

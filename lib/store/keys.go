@@ -6,10 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"slices"
-
-	"preserve/lib/durable"
 )
 
 // Wrapped keys may be kept in the repository that they open: then the repository
@@ -65,15 +62,12 @@ func (r *Repo) PutKey(name string, data []byte) error {
 	if !isWrapped(data) {
 		return ErrNoWrapped
 	}
-	if err := r.share.mkdir(r.path("keys")); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("store key %q: %w", name, err)
-	}
-	err := durable.WriteFileAs(r.path("keys", name), data, r.share.file, r.share.fit)
+	err := r.o.Put("keys/"+name, data)
 	if errors.Is(err, fs.ErrExist) {
 		if there, rerr := r.Key(name); rerr != nil || !bytes.Equal(there, data) {
 			return fmt.Errorf("key %q: %w", name, ErrKeyExists)
 		}
-		return durable.SyncDir(r.path("keys"))
+		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("store key %q: %w", name, err)
@@ -86,7 +80,7 @@ func (r *Repo) Key(name string) ([]byte, error) {
 	if err := checkKeyName(name); err != nil {
 		return nil, err
 	}
-	data, err := readLimited(r.path("keys", name), maxKeyFile)
+	data, err := readAll(r.o, "keys/"+name, maxKeyFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrMissing
 	}
@@ -98,14 +92,14 @@ func (r *Repo) Key(name string) ([]byte, error) {
 
 // Keys returns the names of the wrapped keys, sorted.
 func (r *Repo) Keys() ([]string, error) {
-	list, err := os.ReadDir(r.path("keys"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	list, err := r.o.List("keys")
+	if err != nil {
 		return nil, fmt.Errorf("read the repository: %w", err)
 	}
 	var names []string
-	for _, e := range list {
-		if checkKeyName(e.Name()) == nil {
-			names = append(names, e.Name())
+	for _, name := range list {
+		if checkKeyName(name) == nil {
+			names = append(names, name)
 		}
 	}
 	slices.Sort(names)

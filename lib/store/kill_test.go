@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"preserve/lib/id"
+	"preserve/lib/objects"
 	"preserve/lib/pack"
 	"preserve/lib/rec"
 	"preserve/lib/store/storetest"
@@ -25,7 +26,7 @@ func killAt(p *Put, n int64) (steps *[]string) {
 	var mu sync.Mutex
 	var count atomic.Int64
 	steps = &[]string{}
-	p.disk.before = func(step string) error {
+	dirOf(p.r).Before = func(step string) error {
 		if count.Add(1) > n {
 			return errKilled
 		}
@@ -268,7 +269,7 @@ func TestAbortRemovesTemporaries(t *testing.T) {
 	if got := files(t, dir); len(got) != 0 {
 		t.Fatalf("left behind: %q", got)
 	}
-	if _, err := p.Commit(); !errors.Is(err, errAborted) {
+	if _, err := p.Commit(); !errors.Is(err, objects.ErrAborted) {
 		t.Fatal(err)
 	}
 	p.Close()
@@ -286,7 +287,7 @@ func TestFailedSync(t *testing.T) {
 		p := mustPut(t, mustCreate(t, dir), nil)
 		boom := errors.New("input/output error")
 		var once sync.Once
-		p.disk.before = func(s string) (err error) {
+		dirOf(p.r).Before = func(s string) (err error) {
 			if strings.HasPrefix(s, step) {
 				once.Do(func() { err = boom })
 			}

@@ -3,11 +3,12 @@ package store
 import (
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
 	"preserve/lib/id"
+	"preserve/lib/objects"
 	"preserve/lib/pack"
+
+	"golang.org/x/sys/unix"
 )
 
 // What a checker looks at: objects as they lie there, one by one.
@@ -15,20 +16,23 @@ import (
 // EachPack calls fn with the name of each pack that lies in the repository, in no order that
 // means anything. Its error ends the loop. Foreign names are passed over.
 func (r *Repo) EachPack(fn func(name id.ID) error) error {
-	dirs, err := os.ReadDir(r.path("packs"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	dirs, err := r.o.List("packs")
+	if err != nil {
 		return fmt.Errorf("read the repository: %w", err)
 	}
-	for _, d := range dirs {
-		if len(d.Name()) != 2 {
+	for _, dir := range dirs {
+		if !isPackDir(dir) {
+			continue // what else lies there is none of ours, and need not be a directory
+		}
+		names, err := r.names("packs/" + dir)
+		if errors.Is(err, unix.ENOTDIR) {
 			continue
 		}
-		names, err := r.names("packs/" + d.Name())
 		if err != nil {
 			return err
 		}
 		for _, name := range names {
-			if name.String()[:2] != d.Name() {
+			if name.String()[:2] != dir {
 				continue
 			}
 			if err := fn(name); err != nil {
@@ -40,15 +44,13 @@ func (r *Repo) EachPack(fn func(name id.ID) error) error {
 }
 
 // OpenPack opens a pack, which the caller closes.
-func (r *Repo) OpenPack(name id.ID) (*os.File, error) { return openObject(r.packPath(name)) }
+func (r *Repo) OpenPack(name id.ID) (objects.Object, error) { return r.open(packName(name)) }
 
 // Segments returns the names of the index segments.
 func (r *Repo) Segments() ([]id.ID, error) { return r.names("index") }
 
 // OpenSegment opens an index segment, which the caller closes.
-func (r *Repo) OpenSegment(name id.ID) (*os.File, error) {
-	return openObject(r.path("index", name.String()))
-}
+func (r *Repo) OpenSegment(name id.ID) (objects.Object, error) { return r.open(object("index", name)) }
 
 // Checkpoints returns the ids of the checkpoints that are not marked as forgotten, also of
 // those that are snapshots by now.
@@ -76,16 +78,13 @@ func (r *Repo) CheckSnapshot(i id.ID, checkpoint bool) (*Snapshot, error) {
 	if checkpoint {
 		dir = "checkpoints"
 	}
-	return readSnapshot(r.path(dir, i.String()), i)
+	return r.readSnapshot(dir, i)
 }
 
 // Temporaries returns how many temporaries lie in the repository: of puts at work, and of
 // those that were killed, which the next put removes.
 func (r *Repo) Temporaries() int {
-	list, err := os.ReadDir(r.path("tmp"))
-	if err != nil {
-		return 0
-	}
+	list, _ := r.o.List("tmp") // what cannot be listed is not counted
 	return len(list)
 }
 

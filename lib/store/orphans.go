@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"cmp"
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
+	"path"
 	"slices"
 
 	"preserve/lib/id"
+	"preserve/lib/objects"
 	"preserve/lib/pack"
 )
 
@@ -36,30 +36,15 @@ func (r *Repo) orphans(v *view, fn func(l pack.List) error) error {
 			listed.Add(p.Name)
 		}
 	}
-	dirs, err := os.ReadDir(r.path("packs"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("read the repository: %w", err)
-	}
-	for _, d := range dirs {
-		if linked := d.Type()&fs.ModeSymlink != 0; !d.IsDir() && !linked || len(d.Name()) != 2 {
-			continue // a link may lead to another disk: see Places
+	return r.EachPack(func(name id.ID) error {
+		if listed.Has(name) {
+			return nil
 		}
-		names, err := r.names("packs/" + d.Name())
-		if err != nil {
-			return err
+		if l, ok := r.readList(name); ok {
+			return fn(l)
 		}
-		for _, name := range names {
-			if listed.Has(name) || name.String()[:2] != d.Name() {
-				continue
-			}
-			if l, ok := r.readList(name); ok {
-				if err := fn(l); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // withOrphans returns v with the rows of the packs that no good segment lists, as
@@ -95,7 +80,7 @@ func (r *Repo) withOrphans(v *view) (*view, error) {
 // readList reads the list of a pack that no segment has. What it cannot read it names: a
 // warning, unless the pack has gone meanwhile or is damaged.
 func (r *Repo) readList(name id.ID) (l pack.List, ok bool) {
-	f, err := openObject(r.packPath(name))
+	f, err := r.open(packName(name))
 	if err == nil {
 		defer f.Close()
 		l, err = readListOf(f)
@@ -112,13 +97,10 @@ func (r *Repo) readList(name id.ID) (l pack.List, ok bool) {
 	return l, false
 }
 
-func readListOf(f *os.File) (l pack.List, err error) {
-	st, err := f.Stat()
-	if err != nil {
-		return l, err
-	}
-	l.Size = uint64(st.Size())
-	l.Name, l.Entries, err = pack.ReadList(f, st.Size())
+func readListOf(f objects.Object) (l pack.List, err error) {
+	size := f.Info().Size
+	l.Size = uint64(size)
+	l.Name, l.Entries, err = pack.ReadList(f, size)
 	return l, err
 }
 
@@ -174,12 +156,11 @@ func (p *Put) list(lists []pack.List) error {
 		return err
 	}
 	// Whoever published the packs may not have come to this.
+	dirs := []string{"packs"}
 	for _, l := range lists {
-		if err := p.disk.syncDir(p.r.path("packs", l.Name.String()[:2])); err != nil {
-			return err
-		}
+		dirs = append(dirs, path.Dir(packName(l.Name)))
 	}
-	if err := p.disk.syncDir(p.r.path("packs")); err != nil {
+	if err := p.w.Sync(dirs...); err != nil {
 		return err
 	}
 	if err := p.logLists(eventAdopt, name, lists); err != nil {
@@ -188,7 +169,7 @@ func (p *Put) list(lists []pack.List) error {
 	if err := p.date(lists); err != nil {
 		return err
 	}
-	if err := p.writeObject(data, "index", name.String()); err != nil {
+	if err := p.write(object("index", name), data); err != nil {
 		return err
 	}
 	p.Count.Adopted += len(lists)

@@ -18,7 +18,7 @@ func TestOrphans(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "repo")
 	tree := storetest.New(1).Tree(3, 3, 2, 3000)
 	p := mustPut(t, mustCreate(t, dir), nil)
-	p.disk.before = func(step string) error {
+	dirOf(p.r).Before = func(step string) error {
 		if strings.HasPrefix(step, "publish ") && strings.Contains(step, "/index/") {
 			return errKilled
 		}

@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"slices"
 
-	"golang.org/x/sys/unix"
-
 	"preserve/lib/id"
+	"preserve/lib/objects"
 	"preserve/lib/pack"
 	"preserve/lib/rec"
 )
@@ -23,7 +22,7 @@ const (
 
 // An open pack is being written.
 type openPack struct {
-	f      *temp
+	f      objects.Temp
 	w      *pack.Writer
 	pushed int64
 	broken bool
@@ -64,7 +63,7 @@ func (p *Put) append(b *rec.Blob) error {
 	if n-o.pushed >= push {
 		// A hint to begin writing, so that the sync at the end is short.
 		// Whatever goes wrong comes back from the sync.
-		_ = unix.SyncFileRange(int(o.f.Fd()), o.pushed, n-o.pushed, unix.SYNC_FILE_RANGE_WRITE)
+		o.f.Begin(o.pushed, n-o.pushed)
 		o.pushed = n
 	}
 	if n >= packTarget || len(o.w.Entries()) >= pack.MaxEntries-2 {
@@ -78,7 +77,7 @@ func (p *Put) newPack() (*openPack, error) {
 	if err := p.logBegin(); err != nil {
 		return nil, err
 	}
-	f, err := p.disk.create()
+	f, err := p.w.Create()
 	if err != nil {
 		return nil, p.spaceError(err)
 	}
@@ -101,7 +100,7 @@ func (p *Put) newPack() (*openPack, error) {
 
 // drop gives up a pack.
 func (p *Put) drop(o *openPack) {
-	p.disk.remove(o.f)
+	p.w.Drop(o.f)
 }
 
 // finish ends a pack and lets it become durable in the background.
@@ -128,27 +127,15 @@ func (p *Put) finish(o *openPack) error {
 
 // settle makes a pack durable under its final name. It has no time yet.
 func (p *Put) settle(o *openPack, name id.ID) error {
-	defer p.disk.remove(o.f) // if it is there still
-	if err := undate(o.f); err != nil {
+	defer p.w.Drop(o.f) // if it is there still
+	if err := o.f.Undated(); err != nil {
 		return err
 	}
-	if err := o.f.settle(); err != nil {
-		return err
-	}
-	dir := p.r.path("packs", name.String()[:2])
-	fresh, err := p.disk.mkdir(dir)
-	if err != nil {
-		return err
-	}
-	if err := p.disk.publish(o.f, p.r.packPath(name)); err != nil {
+	if err := p.w.Publish(o.f, packName(name)); err != nil {
 		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.dirs[dir] = true
-	if fresh {
-		p.dirs[p.r.path("packs")] = true
-	}
 	p.settled = append(p.settled, pack.List{Pack: pack.Pack{Name: name, Size: uint64(o.w.Size())}, Entries: o.w.Entries()})
 	return nil
 }
@@ -208,13 +195,11 @@ func (p *Put) notice() (fresh id.Set, err error) {
 // listed once more.
 func (p *Put) publish() error {
 	p.mu.Lock()
-	lists, dirs := p.settled, p.dirs
-	p.settled, p.dirs = nil, map[string]bool{}
+	lists := p.settled
+	p.settled = nil
 	p.mu.Unlock()
-	for dir := range dirs {
-		if err := p.disk.syncDir(dir); err != nil {
-			return err
-		}
+	if err := p.w.Sync(); err != nil {
+		return err
 	}
 	p.mark()
 	if len(lists) == 0 {
@@ -239,7 +224,7 @@ func (p *Put) publish() error {
 	if err := p.date(lists); err != nil {
 		return err
 	}
-	if err := p.writeObject(data, "index", name.String()); err != nil {
+	if err := p.write(object("index", name), data); err != nil {
 		return err
 	}
 	p.Count.Packs += len(lists)

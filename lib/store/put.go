@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"preserve/lib/id"
+	"preserve/lib/objects"
 	"preserve/lib/pack"
 	"preserve/lib/rec"
 )
@@ -40,15 +41,14 @@ type Put struct {
 	view *view
 	o    PutOptions
 
-	disk       *disk
+	w          objects.Writer
 	open       [2]*openPack // data, metadata
 	slots      chan struct{}
 	background sync.WaitGroup
 
-	mu      sync.Mutex // guards these three
+	mu      sync.Mutex // guards these two
 	failed  error      // first error in the background
 	settled []pack.List
-	dirs    map[string]bool // to be synced
 
 	sessions    map[id.ID]*rec.Session // of this stream
 	data        id.Set                 // data blobs since the last segment
@@ -120,9 +120,6 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 	if err == nil {
 		err = r.checkCollected()
 	}
-	if err == nil {
-		err = makeSubdirs(r.dir, r.share)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -130,14 +127,13 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 	p := &Put{
 		r: r, view: v, o: o,
 		base:     base,
-		disk:     &disk{tmp: r.path("tmp"), share: r.share, temps: map[string]*temp{}},
+		w:        r.o.Writer(),
 		slots:    make(chan struct{}, syncing),
-		dirs:     map[string]bool{},
 		sessions: map[id.ID]*rec.Session{},
 		meta:     map[id.ID]uint64{},
 		seed:     maphash.MakeSeed(),
 	}
-	p.disk.sweep()
+	p.w.Sweep()
 	p.mark()
 	p.quota.max = o.MaxBytes
 	if o.Log {
@@ -159,7 +155,7 @@ func (p *Put) mark() {
 
 // Abort removes the temporaries and stops all writing. It may be called at any
 // time, by any goroutine, also after Commit.
-func (p *Put) Abort() { p.disk.abort() }
+func (p *Put) Abort() { p.w.Abort() }
 
 // Close is Abort, and waits for what goes on in the background.
 func (p *Put) Close() {

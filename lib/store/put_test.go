@@ -49,7 +49,7 @@ func TestMissingReferences(t *testing.T) {
 			t.Fatal("committed")
 		}
 		// The next run sends the rest only.
-		p = putTree(t, r.Dir(), tree)
+		p = putTree(t, r.String(), tree)
 		if p.Count.New != 1 || p.Count.Had != uint64(len(some.Blobs)) {
 			t.Fatalf("second run: %+v", p.Count)
 		}
@@ -78,7 +78,7 @@ func TestOldPageWithoutChildren(t *testing.T) {
 		"two levels": {m.Blob(3, 10, index)},
 		"sent again": {page, m.Blob(9, 10, page)},
 	} {
-		r := mustOpen(t, r.Dir(), &log{})
+		r := mustOpen(t, r.String(), &log{})
 		p, list := misses(t, r)
 		if err := send(p, &storetest.Tree{Session: m.Session, Blobs: blobs}); err != nil {
 			t.Fatal(name, err)

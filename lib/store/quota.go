@@ -1,12 +1,9 @@
 package store
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
-	"path/filepath"
-	"syscall"
 
+	"preserve/lib/objects"
 	"preserve/lib/pack"
 	"preserve/lib/rec"
 )
@@ -31,8 +28,7 @@ const (
 	packCost = 66 + 17 + 128 + 40 + 20 + block
 )
 
-// block is what a file takes at least, and what its size is rounded up to.
-const block = 4 << 10
+const block = objects.Block
 
 // recordSize returns no less than the bytes of a blob's record.
 func recordSize(b *rec.Blob) int { return len(b.Refs) + len(b.Data) + len(b.Sig) + blobFrame }
@@ -83,15 +79,15 @@ func (p *Put) checkQuota(n int64) error {
 	if done := p.written() - q.at; q.due > 0 && done < q.due && done+need <= q.left {
 		return nil
 	}
-	q.at = p.disk.written.Load()
-	used, err := p.r.used()
+	q.at = p.w.Written()
+	used, err := p.r.o.Used()
 	if err != nil {
 		return err
 	}
 	q.left = q.max - used
 	q.due = min(max(q.left/recountPart, recountMin), recountMax)
 	if p.written()-q.at+need > q.left {
-		return &QuotaError{p.r.dir, q.max}
+		return &QuotaError{p.r.String(), q.max}
 	}
 	return nil
 }
@@ -99,56 +95,11 @@ func (p *Put) checkQuota(n int64) error {
 // written returns how many bytes this put has written, with those on their way to the
 // files of open packs.
 func (p *Put) written() int64 {
-	n := p.disk.written.Load()
+	n := p.w.Written()
 	for _, o := range p.open {
 		if o != nil {
-			n += o.w.Size() - o.f.n
+			n += o.w.Size() - o.f.Written()
 		}
 	}
 	return n
-}
-
-// used returns the bytes of all files of the repository, each in whole blocks, on whatever
-// disks its directories lie. A file that is published meanwhile is counted once: temporaries come first.
-func (r *Repo) used() (n int64, err error) {
-	type file struct{ dev, ino uint64 }
-	temps := map[file]bool{}
-	add := func(remember bool) fs.WalkDirFunc {
-		return func(_ string, d fs.DirEntry, err error) error {
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil // a temporary of another put
-			}
-			if err != nil || !d.Type().IsRegular() {
-				return err
-			}
-			st, err := d.Info()
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			if sys, ok := st.Sys().(*syscall.Stat_t); ok {
-				f := file{sys.Dev, sys.Ino}
-				if !remember && temps[f] {
-					return nil
-				}
-				if remember {
-					temps[f] = true
-				}
-			}
-			n += (st.Size() + block - 1) / block * block
-			return nil
-		}
-	}
-	err = filepath.WalkDir(r.path("tmp")+"/", add(true))
-	for _, place := range r.Places() {
-		if err == nil {
-			err = filepath.WalkDir(place+"/", add(false))
-		}
-	}
-	if err != nil {
-		err = fmt.Errorf("add up the repository's size: %w", err)
-	}
-	return n, err
 }

@@ -161,7 +161,7 @@ func TestQuotaBehindALink(t *testing.T) {
 	dir, other := filepath.Join(t.TempDir(), "repo"), filepath.Join(t.TempDir(), "packs")
 	putTree(t, dir, storetest.New(1).Tree(2, 2, 2, 1000))
 	r := mustOpen(t, dir, &log{})
-	want, err := r.used()
+	want, err := r.o.Used()
 	if err != nil || want != sizeOfFiles(t, dir) {
 		t.Fatalf("%d, %v", want, err)
 	}
@@ -171,7 +171,7 @@ func TestQuotaBehindALink(t *testing.T) {
 	if err := os.Symlink(other, filepath.Join(dir, "packs")); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := r.used(); err != nil || n != want {
+	if n, err := r.o.Used(); err != nil || n != want {
 		t.Fatalf("%d bytes of %d, %v", n, want, err)
 	}
 }

@@ -73,7 +73,7 @@ func (r *Repo) read(row Row) (v rec.Record, raw []byte, err error) {
 		return nil, nil, fmt.Errorf("a record of %d bytes: %w", row.Length, ErrDamaged)
 	}
 	raw = getBuffer(int(row.Length))
-	n, err := r.files.readAt(r.packPath(row.Pack), raw, int64(row.Offset))
+	n, err := r.o.ReadAt(packName(row.Pack), raw, int64(row.Offset))
 	switch {
 	case n == len(raw):
 		v, err = pack.ParseRecord(raw, row.ID, row.Kind)
@@ -94,11 +94,6 @@ func (r *Repo) readBlob(row Row) (*rec.Blob, []byte, error) {
 		return nil, nil, err
 	}
 	return v.(*rec.Blob), raw, nil
-}
-
-func (r *Repo) packPath(name id.ID) string {
-	hex := name.String()
-	return r.path("packs", hex[:2], hex)
 }
 
 // A found is a record that was read.

@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"preserve/lib/objects"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -67,9 +68,12 @@ func TestSharing(t *testing.T) {
 			err = r.PutKey("k", pem.EncodeToMemory(&pem.Block{Type: wrappedKey, Bytes: append([]byte(wrappedMagic), make([]byte, 300)...)}))
 		}
 		if err == nil {
-			d := &disk{tmp: r.path("tmp"), share: r.share, temps: map[string]*temp{}}
-			if _, err = d.create(); err == nil {
-				_, err = d.mkdir(r.path("packs", "ab"))
+			var f objects.Temp
+			w := r.o.Writer()
+			if f, err = w.Create(); err == nil {
+				if err = w.Publish(f, "packs/ab/x"); err == nil {
+					_, err = w.Create()
+				}
 			}
 		}
 		unix.Umask(before)
@@ -84,7 +88,7 @@ func TestSharing(t *testing.T) {
 				if path == dir && c.dir != 0 {
 					want = c.dir
 				}
-				if c.file&groupWrite != 0 && path != dir && mode&os.ModeSetgid == 0 {
+				if c.file&0o020 != 0 && path != dir && mode&os.ModeSetgid == 0 {
 					t.Errorf("%s: %s is not setgid", c.name, path)
 				}
 			}

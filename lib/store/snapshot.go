@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
-
-	"golang.org/x/sys/unix"
 
 	"preserve/lib/id"
 	"preserve/lib/pack"
@@ -131,7 +128,7 @@ func (r *Repo) Forgotten() ([]id.ID, error) {
 // ErrMissing or ErrForgotten.
 func (r *Repo) where(i id.ID) (dir string, err error) {
 	for _, dir := range []string{"forgotten", "snapshots", "checkpoints"} {
-		_, err := os.Stat(r.path(dir, i.String()))
+		_, err := r.o.Stat(object(dir, i))
 		switch {
 		case err == nil && dir == "forgotten":
 			return "", ErrForgotten
@@ -176,14 +173,14 @@ func (r *Repo) committed(i id.ID) (*Snapshot, error) {
 	if _, err := r.where(i); err != nil {
 		return nil, r.whereError("snapshot "+i.String(), err)
 	}
-	return nil, fmt.Errorf("snapshot %s is %w: %q has a checkpoint of that id", i, ErrMissing, r.dir)
+	return nil, fmt.Errorf("snapshot %s is %w: %q has a checkpoint of that id", i, ErrMissing, r.String())
 }
 
 // whereError says of a snapshot that it is missing or forgotten, or what kept us
 // from knowing.
 func (r *Repo) whereError(what string, err error) error {
 	if errors.Is(err, ErrMissing) || errors.Is(err, ErrForgotten) {
-		return fmt.Errorf("%s is %w: %q", what, err, r.dir)
+		return fmt.Errorf("%s is %w: %q", what, err, r.String())
 	}
 	return fmt.Errorf("%s: %w", what, err)
 }
@@ -197,12 +194,12 @@ func (r *Repo) Snapshot(i id.ID) (*Snapshot, error) {
 	if err != nil {
 		return nil, r.whereError("snapshot "+i.String(), err)
 	}
-	path := r.path(dir, i.String())
-	s, err := readSnapshot(path, i)
+	path := r.String() + "/" + object(dir, i)
+	s, err := r.readSnapshot(dir, i)
 	if err == nil {
 		return s, nil
 	}
-	if s, cerr := readSnapshot(r.path("checkpoints", i.String()), i); cerr == nil {
+	if s, cerr := r.readSnapshot("checkpoints", i); cerr == nil {
 		r.opts.Warn("%q: %v: the copy in checkpoints was used", path, err)
 		return s, nil
 	}
@@ -214,41 +211,10 @@ func (r *Repo) Snapshot(i id.ID) (*Snapshot, error) {
 	return &Snapshot{rec.Stored{ID: i}, item.Session, item.Blob}, nil
 }
 
-func readSnapshot(path string, i id.ID) (*Snapshot, error) {
-	data, err := readLimited(path, maxSnapshot)
+func (r *Repo) readSnapshot(dir string, i id.ID) (*Snapshot, error) {
+	data, err := readAll(r.o, object(dir, i), maxSnapshot)
 	if err != nil {
 		return nil, err
 	}
 	return parseSnapshot(data, i)
-}
-
-// openObject opens an object for reading. Something that is no file, such as a
-// fifo, on which an open would wait for ever, is ErrDamaged.
-func openObject(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	st, err := f.Stat()
-	if err == nil && !st.Mode().IsRegular() {
-		err = &fs.PathError{Op: "open", Path: path, Err: fmt.Errorf("no file: %w", ErrDamaged)}
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
-}
-
-func readLimited(path string, limit int64) ([]byte, error) {
-	f, err := openObject(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("over %d bytes: %w", limit, ErrDamaged)
-	}
-	return b, err
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"errors"
 	"fmt"
-	"math"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,24 +35,6 @@ func size(n uint64) string {
 	return fmt.Sprintf("%d KiB", (n+1023)>>10)
 }
 
-// maxReserve is how much must stay free on a large file system; on a small one
-// it is a hundredth.
-const maxReserve = 256 << 20
-
-// space returns the free bytes and how many must stay free. A file system that
-// does not know its size has no reserve.
-func space(dir string) (free, need uint64, inodes bool, err error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, 0, false, fmt.Errorf("ask for the free space of %q: %w", dir, err)
-	}
-	if st.Blocks == 0 {
-		return math.MaxInt64, 0, false, nil
-	}
-	unit := uint64(max(st.Frsize, 1))
-	return st.Bavail * unit, min(st.Blocks*unit/100, maxReserve), st.Files > 0 && st.Ffree == 0, nil
-}
-
 // askEvery is how much is written before the free space is asked for again:
 // others write, too.
 const askEvery = 16 << 20
@@ -69,16 +50,16 @@ func (p *Put) checkRoom(n int) error {
 		p.room -= want
 		return nil
 	}
-	free, need, inodes, err := space(p.r.dir)
+	s, err := p.r.o.Space()
 	if err != nil {
 		return err
 	}
 	// And the objects of a commit.
-	need += uint64(want) + uint64(p.owed+p.logOwed()) + 16<<10
-	if need > free || inodes {
-		return &SpaceError{p.r.dir, free, need, inodes}
+	need := s.Reserve + uint64(want) + uint64(p.owed+p.logOwed()) + 16<<10
+	if need > s.Free || s.NoInodes {
+		return &SpaceError{p.r.String(), s.Free, need, s.NoInodes}
 	}
-	p.room = min(int64(free-need), askEvery)
+	p.room = min(int64(s.Free-need), askEvery)
 	return nil
 }
 
@@ -87,9 +68,9 @@ func (p *Put) spaceError(err error) error {
 	if !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 		return err
 	}
-	free, need, inodes, serr := space(p.r.dir)
+	s, serr := p.r.o.Space()
 	if serr != nil || errors.Is(err, unix.EDQUOT) {
 		return err
 	}
-	return &SpaceError{p.r.dir, free, need, inodes}
+	return &SpaceError{p.r.String(), s.Free, s.Reserve, s.NoInodes}
 }

@@ -1,4 +1,4 @@
-// Package store is a repository under ids, in a directory: put, get, has, walk,
+// Package store is a repository of objects, under ids: put, get, has, walk,
 // lock. It knows no key: it stores what it is given, checks its shape, its
 // checksums and that nothing refers to what is not there, and gives it back.
 //
@@ -25,15 +25,12 @@ package store
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
-	"preserve/lib/durable"
 	"preserve/lib/id"
+	"preserve/lib/objects"
 	"preserve/lib/pack"
 	"preserve/lib/rec"
 )
@@ -45,7 +42,7 @@ var (
 	ErrCollected = errors.New("collected by a newer version of Preserve: upgrade")
 	ErrLocked    = errors.New("locked by a collector")
 	ErrNotEmpty  = errors.New("holds other things: give an empty or a new directory")
-	ErrNoParent  = errors.New("the directory above it does not exist")
+	ErrNoParent  = objects.ErrNoParent
 	ErrMissing   = errors.New("missing in the repository")
 	ErrForgotten = errors.New("marked as forgotten")
 	ErrTaken     = errors.New("somebody else has stored something under its id before")
@@ -53,11 +50,8 @@ var (
 	ErrDamaged   = pack.ErrDamaged
 )
 
-const (
-	dirPerm     = 0o700
-	filePerm    = 0o600
-	ballastSize = 64 << 10
-)
+// ballastSize is how large the object is that a collector removes first on a full disk.
+const ballastSize = 64 << 10
 
 // subdirs are the directories of a repository.
 var subdirs = []string{"keys", "packs", "index", "gc", "snapshots", "checkpoints", "forgotten", "kept", "tmp"}
@@ -76,12 +70,10 @@ type Options struct {
 // A Repo is an open repository, under a shared lock until Close. Reading may be
 // done by many goroutines.
 type Repo struct {
-	dir    string
+	o      objects.Store
 	config Config
 	opts   Options
-	lock   *os.File // nil where there is none
-	share  sharing
-	files  *handles
+	lock   io.Closer // nil where there is none
 	cache  *pack.Cache
 
 	search sync.Mutex // held by newer; taken before mu
@@ -104,8 +96,21 @@ func (r *Repo) ID() [16]byte { return r.config.ID }
 // Open opens the repository in dir and takes the shared lock. It returns
 // ErrNone, ErrNewer, ErrCollected or ErrLocked, explained.
 func Open(dir string, o Options) (*Repo, error) {
-	c, err := readConfig(dir)
+	d, err := objects.OpenDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%q is %w (no such directory)", dir, ErrNone)
+	}
 	if err != nil {
+		return nil, err
+	}
+	return OpenStore(d, o)
+}
+
+// OpenStore is Open of the repository whose objects are in s, which it closes.
+func OpenStore(s objects.Store, o Options) (*Repo, error) {
+	c, err := readConfig(s)
+	if err != nil {
+		s.Close()
 		return nil, err
 	}
 	for _, f := range []*func(string, ...any){&o.Warn, &o.Note} {
@@ -113,23 +118,25 @@ func Open(dir string, o Options) (*Repo, error) {
 			*f = func(string, ...any) {}
 		}
 	}
-	r := &Repo{dir: dir, config: c, opts: o, files: newHandles(), cache: pack.NewCache(8 << 20)}
-	if r.share, err = sharingOf(dir); err == nil {
-		r.lock, err = openLock(r.path("lock"), r.share)
-	}
-	if noLocks(err) {
+	r := &Repo{o: s, config: c, opts: o, cache: pack.NewCache(8 << 20)}
+	r.lock, err = s.Lock(false)
+	switch {
+	case errors.Is(err, objects.ErrNoLocks):
 		// What a lock keeps away is a collector, and nothing else.
 		risk := "what a collector (pv-gc) removes meanwhile is missing here"
 		if o.Writes {
 			risk = "a collector (pv-gc) that runs meanwhile may remove what this run stores or rests on: let none run"
 		}
-		r.opts.Note("%v: %s", err, risk)
+		r.opts.Note("lock the repository: %v: %s", err, risk)
 		err = nil
+	case errors.Is(err, objects.ErrLocked):
+		err = fmt.Errorf("%q is %w: try again later", s, ErrLocked)
+	case err != nil:
+		err = fmt.Errorf("lock the repository: %w", damaged(err))
+	default:
+		err = r.checkCollected()
 	}
 	if err != nil {
-		return nil, err
-	}
-	if err := r.checkCollected(); err != nil {
 		r.Close()
 		return nil, err
 	}
@@ -152,24 +159,35 @@ func Create(dir string, o Options) (*Repo, error) {
 }
 
 func create(dir string) error {
-	err := mkRoot(dir)
-	made := err == nil
-	if err != nil && !errors.Is(err, fs.ErrExist) {
+	made, err := objects.MakeDir(dir)
+	if err != nil {
 		return err
 	}
-	if err := checkEmpty(dir); err != nil {
-		if _, again := readConfig(dir); again == nil {
+	d, err := objects.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := checkEmpty(d); err != nil {
+		if _, again := readConfig(d); again == nil {
 			return nil // another process was faster
 		}
 		return err
 	}
-	share, err := sharingOf(dir)
-	if err == nil {
-		err = makeSubdirs(dir, share)
+	if err := d.Mkdirs(subdirs...); err != nil {
+		return fmt.Errorf("make the repository: %w", err)
 	}
-	if err != nil {
+	if err := Make(d); err != nil {
 		return err
 	}
+	if made {
+		return d.Sync()
+	}
+	return nil
+}
+
+// Make makes an empty repository of an empty store. Many processes may do so at once.
+func Make(s objects.Store) error {
 	c, err := newConfig()
 	if err != nil {
 		return err
@@ -178,52 +196,28 @@ func create(dir string) error {
 		name string
 		data []byte
 	}{{"lock", nil}, {"ballast", make([]byte, ballastSize)}, {"config", c.encode()}} {
-		if err := durable.WriteFileAs(filepath.Join(dir, f.name), f.data, share.file, share.fit); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := s.Put(f.name, f.data); err != nil && !errors.Is(err, fs.ErrExist) {
 			return fmt.Errorf("make the repository: %w", err)
 		}
-	}
-	if err := durable.SyncDir(dir); err != nil {
-		return err
-	}
-	if made {
-		return durable.SyncDir(filepath.Dir(filepath.Clean(dir)))
 	}
 	return nil
 }
 
-// makeSubdirs makes the directories that are not there: all of them in a new
-// repository, some in one that was copied by something that leaves out empty
-// directories.
-func makeSubdirs(dir string, share sharing) error {
-	made := false
-	for _, name := range subdirs {
-		err := share.mkdir(filepath.Join(dir, name))
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return fmt.Errorf("make the repository: %w", err)
-		}
-		made = made || err == nil
-	}
-	if !made {
-		return nil
-	}
-	return durable.SyncDir(dir)
-}
-
 // checkEmpty accepts a directory that holds nothing but what a creator makes
 // before the config, and what a new file system has.
-func checkEmpty(dir string) error {
-	list, err := os.ReadDir(dir)
+func checkEmpty(d objects.Store) error {
+	list, err := d.List("")
 	if err != nil {
 		return fmt.Errorf("make the repository: %w", err)
 	}
 	own := map[string]bool{"lock": true, "ballast": true, "lost+found": true}
-	for _, e := range list {
-		if own[e.Name()] || isTemp(e.Name()) {
+	for _, name := range list {
+		if own[name] || objects.IsTemp(name) {
 			continue
 		}
-		sub, err := os.ReadDir(filepath.Join(dir, e.Name()))
-		if !isSubdir(e.Name()) || err != nil || len(sub) > 0 && e.Name() != "tmp" {
-			return fmt.Errorf("%q has no config, so it is no repository, and it %w", dir, ErrNotEmpty)
+		sub, err := d.List(name)
+		if !isSubdir(name) || err != nil || len(sub) > 0 && name != "tmp" {
+			return fmt.Errorf("%q has no config, so it is no repository, and it %w", d, ErrNotEmpty)
 		}
 	}
 	return nil
@@ -238,112 +232,35 @@ func isSubdir(name string) bool {
 	return false
 }
 
-func isTemp(name string) bool {
-	return len(name) > len(durable.TempPrefix) && name[:len(durable.TempPrefix)] == durable.TempPrefix
-}
+// Places returns the directories that the repository is in: see objects.Store.
+func (r *Repo) Places() []string { return r.o.Places() }
 
-// Places returns the directories that the repository is in: its own, and where links in it
-// lead to, if some of its directories lie on another disk.
-func (r *Repo) Places() []string {
-	places := []string{r.dir}
-	for _, dir := range []string{r.dir, r.path("packs")} {
-		list, err := os.ReadDir(dir)
-		if err != nil {
-			continue // whoever needs it says so
-		}
-		for _, e := range list {
-			if e.Type()&fs.ModeSymlink != 0 {
-				places = append(places, filepath.Join(dir, e.Name()))
-			}
-		}
-	}
-	return places
-}
-
-// Dir returns the repository's directory as it was given.
-func (r *Repo) Dir() string { return r.dir }
+// String says where the repository is, as it was given.
+func (r *Repo) String() string { return r.o.String() }
 
 // Config returns what the repository is.
 func (r *Repo) Config() Config { return r.config }
 
-// Close gives up the lock and closes all files.
+// Close gives up the lock and closes all objects.
 func (r *Repo) Close() {
-	r.files.close()
+	r.o.Close()
 	if r.lock != nil {
-		// Closing releases the lock; there is nothing to be lost in a file
-		// that is only locked.
+		// Closing releases the lock; nothing was written.
 		_ = r.lock.Close()
 	}
-}
-
-func (r *Repo) path(parts ...string) string {
-	return filepath.Join(append([]string{r.dir}, parts...)...)
 }
 
 // checkCollected refuses a repository in which a collector has been at work:
 // this version knows neither retired rows nor dropped packs.
 func (r *Repo) checkCollected() error {
-	list, err := os.ReadDir(r.path("gc"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	list, err := r.o.List("gc")
+	if err != nil {
 		return fmt.Errorf("read the repository: %w", err)
 	}
-	for _, e := range list {
-		if !isTemp(e.Name()) {
-			return fmt.Errorf("%q was %w", r.dir, ErrCollected)
+	for _, name := range list {
+		if !objects.IsTemp(name) {
+			return fmt.Errorf("%q was %w", r, ErrCollected)
 		}
 	}
 	return nil
-}
-
-// openLock takes the lock, and makes its file if a copy of the repository lost
-// it. Where it cannot be made nobody can collect either: then there is none.
-func openLock(path string, share sharing) (*os.File, error) {
-	f, err := lockShared(path)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return f, err
-	}
-	err = durable.WriteFileAs(path, nil, share.file, share.fit)
-	switch {
-	case err == nil, errors.Is(err, fs.ErrExist):
-		return lockShared(path)
-	case errors.Is(err, unix.EROFS), errors.Is(err, fs.ErrPermission):
-		return nil, nil
-	}
-	return nil, fmt.Errorf("lock the repository: %w", err)
-}
-
-// lockShared takes the lock that keeps an exclusive collector away. It is an
-// open file description lock: it belongs to the open file, and works over NFS.
-func lockShared(path string) (*os.File, error) {
-	f, err := openObject(path)
-	if err != nil {
-		return nil, fmt.Errorf("lock the repository: %w", err)
-	}
-	l := unix.Flock_t{Type: unix.F_RDLCK}
-	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &l)
-	if err == nil {
-		return f, nil
-	}
-	f.Close()
-	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-		return nil, fmt.Errorf("%q is %w: try again later", filepath.Dir(path), ErrLocked)
-	}
-	return nil, fmt.Errorf("lock the repository: %q: %w", path, err)
-}
-
-// names returns the ids that name the objects in a directory, sorted. Other
-// names are none of ours. A directory that is not there holds none: a copy may
-// have left it out because it was empty.
-func (r *Repo) names(dir string) ([]id.ID, error) {
-	list, err := os.ReadDir(r.path(dir))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read the repository: %w", err)
-	}
-	var ids []id.ID
-	for _, e := range list {
-		if i, err := id.Parse(e.Name()); err == nil && i.String() == e.Name() {
-			ids = append(ids, i)
-		}
-	}
-	return ids, nil
 }

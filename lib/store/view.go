@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"iter"
-	"os"
 	"slices"
 	"sort"
 
@@ -69,14 +68,14 @@ func (r *Repo) loadView() (*view, error) {
 	}
 	var files []file
 	for _, name := range names {
-		st, err := os.Stat(r.path("index", name.String()))
+		info, err := r.o.Stat(object("index", name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read the index: %w", err)
 		}
-		files = append(files, file{name, st.Size()})
+		files = append(files, file{name, info.Size})
 	}
 	slices.SortFunc(files, func(a, b file) int {
 		return cmp.Or(cmp.Compare(a.size, b.size), bytes.Compare(a.name[:], b.name[:]))
@@ -106,14 +105,14 @@ func (r *Repo) load(v *view, name id.ID, size int64) error {
 
 // loadNamed is load of a segment whose size is not known. The caller sorts.
 func (r *Repo) loadNamed(v *view, name id.ID) error {
-	st, err := os.Stat(r.path("index", name.String()))
+	info, err := r.o.Stat(object("index", name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("read the index: %w", err)
 	}
-	return r.load(v, name, st.Size())
+	return r.load(v, name, info.Size)
 }
 
 func compareRows(a, b pack.Row) int {
@@ -126,9 +125,8 @@ func compareRows(a, b pack.Row) int {
 var errOther = fmt.Errorf("its bytes are those of another: %w", ErrDamaged)
 
 func (r *Repo) loadSegment(v *view, name id.ID, size int64) error {
-	path := r.path("index", name.String())
 	if size >= smallSegment || len(v.rows)+int(size/pack.RowSize) > maxMerged {
-		s, err := pack.OpenSegment(fileAt{r.files, path}, size, r.cache)
+		s, err := pack.OpenSegment(part{r.o, object("index", name)}, size, r.cache)
 		if err != nil {
 			return err
 		}
@@ -138,7 +136,7 @@ func (r *Repo) loadSegment(v *view, name id.ID, size int64) error {
 		v.large = append(v.large, large{name, s})
 		return nil
 	}
-	data, err := readLimited(path, size)
+	data, err := readAll(r.o, object("index", name), size)
 	if err != nil {
 		return err
 	}
@@ -228,8 +226,8 @@ func (r *Repo) checkPacks(v *view, so string) {
 	unread := 0
 	var first error
 	check := func(name id.ID, size uint64) {
-		st, err := os.Stat(r.packPath(name))
-		if err == nil && uint64(st.Size()) == size {
+		info, err := r.o.Stat(packName(name))
+		if err == nil && uint64(info.Size) == size {
 			return
 		}
 		gone[name] = true

@@ -62,9 +62,7 @@ func (p *part) measure(r *store.Repo) error {
 			return nil // the check says so
 		}
 		defer f.Close()
-		if st, err := f.Stat(); err == nil {
-			all += uint64(st.Size())
-		}
+		all += uint64(f.Info().Size)
 		return nil
 	})
 	p.share = min(1, float64(p.size)/float64(max(all, 1)))

@@ -1,4 +1,4 @@
-package store
+package objects
 
 import (
 	"os"
@@ -44,7 +44,7 @@ func (h *handles) get(path string) (*handle, error) {
 	h.tick++
 	e := h.open[path]
 	if e == nil {
-		f, err := openObject(path)
+		f, _, err := openFile(path)
 		if err != nil {
 			return nil, err
 		}
@@ -82,11 +82,3 @@ func (h *handles) close() {
 		delete(h.open, path)
 	}
 }
-
-// A fileAt is a file of handles as an io.ReaderAt.
-type fileAt struct {
-	h    *handles
-	path string
-}
-
-func (f fileAt) ReadAt(p []byte, off int64) (int, error) { return f.h.readAt(f.path, p, off) }
