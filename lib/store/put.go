@@ -22,8 +22,6 @@ const (
 	// maxChecked bounds what is remembered of the metadata of a run; what is
 	// forgotten is checked again.
 	maxChecked = 1 << 20
-	// maxSent bounds the sessions of one stream.
-	maxSent = 16 << 10
 	// maxMisses bounds the misses that are told one by one.
 	maxMisses = 1 << 20
 )
@@ -50,9 +48,10 @@ type Put struct {
 	failed  error      // first error in the background
 	settled []pack.List
 
-	sessions    map[id.ID]*rec.Session // of this stream
-	data        id.Set                 // data blobs since the last segment
-	meta        map[id.ID]uint64       // metadata that was checked: kind and a hash of the references
+	sessions    map[id.ID]*rec.Session // of this stream, the last ones
+	recent      Recent
+	data        id.Set           // data blobs since the last segment
+	meta        map[id.ID]uint64 // metadata that was checked: kind and a hash of the references
 	seed        maphash.Seed
 	last        last
 	just        id.ID            // of the blob that came last
@@ -171,14 +170,15 @@ func (p *Put) Close() {
 
 // NextStream forgets the sessions: in a concatenation of streams each brings its
 // own.
-func (p *Put) NextStream() { p.sessions = map[id.ID]*rec.Session{} }
+func (p *Put) NextStream() { p.sessions, p.recent = map[id.ID]*rec.Session{}, Recent{} }
 
-// Session notes a session for the blobs behind it.
+// Session notes a session for the blobs behind it, until maxSent others have come.
 func (p *Put) Session(s *rec.Session) error {
-	if len(p.sessions) == maxSent {
-		return fmt.Errorf("more than %d sessions in one stream", maxSent)
+	sid := pack.SID(s)
+	if fresh, gone := p.recent.Add(sid); fresh {
+		delete(p.sessions, gone)
+		p.sessions[sid] = s
 	}
-	p.sessions[pack.SID(s)] = s
 	return nil
 }
 

@@ -24,9 +24,12 @@ type Maker struct {
 func New(seed byte) *Maker {
 	m := &Maker{rnd: rand.NewChaCha8([32]byte{seed})}
 	m.Session = &rec.Session{Data: m.Bytes(rec.SessionSize)}
-	m.sid = sha256.Sum256(m.Session.Data)
+	m.sid = SID(m.Session)
 	return m
 }
+
+// SID is the name of a session.
+func SID(s *rec.Session) id.ID { return sha256.Sum256(s.Data) }
 
 // Bytes returns n random bytes.
 func (m *Maker) Bytes(n int) []byte {

@@ -2,6 +2,8 @@ package get_test
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -224,5 +226,55 @@ func TestIDsWithoutLostPacks(t *testing.T) {
 	}
 	if status != 3 || !strings.Contains(errs, "1 packs of the repository are missing or not whole: what only they held is not in the list") {
 		t.Fatal(status, errs)
+	}
+}
+
+// What rests on more runs than pv-put remembers of one stream is copied all the same: a session that
+// is needed again after so many others comes again.
+func TestCopyOfManyRuns(t *testing.T) {
+	t.Parallel()
+	const runs = 17_000
+	m := storetest.New(1)
+	from := fill(t, storetest.New(2).Tree(1, 1, 1, 20))
+	r, err := store.Open(from, store.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := r.NewPut(nil, store.PutOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := func(b *rec.Blob, s *rec.Session) {
+		t.Helper()
+		if err := errors.Join(p.Session(s), p.Blob(b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	data := m.Data(1, 20)[0]
+	store(data, m.Session)
+	var pages []*rec.Blob
+	for n := range runs {
+		page := m.Blob(rec.KindPage, 20, data)
+		s := &rec.Session{Data: fmt.Appendf(nil, "%*d", rec.SessionSize, n)}
+		page.SID = storetest.SID(s)
+		page.CRC = page.Sum()
+		store(page, s)
+		pages = append(pages, page)
+	}
+	root := m.Blob(2, 20, pages...)
+	snapshot := m.Blob(rec.KindSnapshot, 20, root)
+	store(root, m.Session)
+	store(snapshot, m.Session)
+	if _, err := p.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	p.Close()
+	r.Close()
+	status, out, errs := runGet(nil, from, "--copy", snapshot.ID.String())
+	if status != 0 || errs != "" {
+		t.Fatal(status, errs)
+	}
+	if status, line, errs := putInto(filepath.Join(t.TempDir(), "to"), out); status != 0 || line != snapshot.ID.String()+"\n" {
+		t.Fatal(status, line, errs)
 	}
 }

@@ -273,7 +273,7 @@ func runIDs(env *tool.Env, dir string, o store.Options) error {
 type output struct {
 	env   *tool.Env
 	w     *rec.Writer
-	sent  id.Set // sessions
+	sent  store.Recent // sessions
 	end   rec.End
 	named uint64        // missing blobs
 	blobs atomic.Uint64 // given
@@ -328,7 +328,7 @@ func (o *output) answer(a *store.Answer) error {
 }
 
 func (o *output) blob(b *rec.Blob, s *rec.Session) error {
-	if o.sent.Add(b.SID) {
+	if fresh, _ := o.sent.Add(b.SID); fresh {
 		if err := o.w.Write(s); err != nil {
 			return err
 		}
