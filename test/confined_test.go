@@ -8,12 +8,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 
 	"preserve/lib/confine"
 	"preserve/lib/tool"
+	"preserve/lib/tools/check"
 	"preserve/lib/tools/chunk"
+	"preserve/lib/tools/diff"
+	"preserve/lib/tools/gc"
 	"preserve/lib/tools/get"
+	"preserve/lib/tools/join"
 	"preserve/lib/tools/json"
+	"preserve/lib/tools/keep"
 	"preserve/lib/tools/ls"
 	"preserve/lib/tools/open"
 	"preserve/lib/tools/put"
@@ -26,7 +32,31 @@ import (
 // try what they must not be able to, and say what comes of it.
 var turned = map[string]func(*tool.Env) error{
 	"turned-chunk": chunk.Run, "turned-seal": seal.Run, "turned-put": put.Run, "turned-get": get.Run, "turned-unpack": unpack.Run, "turned-json": json.Run,
-	"turned-open": open.Run, "turned-ls": ls.Run, "turned-tar": tar.Run,
+	"turned-open": open.Run, "turned-ls": ls.Run, "turned-tar": tar.Run, "turned-keep": keep.Run,
+	"turned-join": answers(join.Run), "turned-diff": answers(diff.Run), "turned-check": answers(check.Run), "turned-gc": answers(gc.Run),
+	"turned-putkey": answers(put.Run),
+}
+
+// answers lets a tool try when it first writes to stdout or stderr: it may read no stdin, or all of it before
+// it is confined.
+func answers(run func(*tool.Env) error) func(*tool.Env) error {
+	return func(env *tool.Env) error {
+		var once sync.Once
+		env.Stdout, env.Stderr = &answer{env.Stdout, &once}, &answer{env.Stderr, &once}
+		env.Stdin = env.Stdin.(*turn).Reader
+		return run(env)
+	}
+}
+
+// An answer is the output of such a tool.
+type answer struct {
+	io.Writer
+	once *sync.Once
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	a.once.Do((&turn{}).try)
+	return a.Writer.Write(b)
 }
 
 // A turn is the input of such a tool.

@@ -148,6 +148,32 @@ func TestNoGroupManyFiles(t *testing.T) {
 	}
 }
 
+// TestNoGroupIsNotRegrouped: when the small files of a page are grouped anew, what is alone is not
+// read for that.
+func TestNoGroupIsNotRegrouped(t *testing.T) {
+	const size = 100_000
+	dir := t.TempDir()
+	edit := func(i, n int) { write(t, filepath.Join(dir, fmt.Sprintf("f%03d", i)), random(byte(n), 300+n)) }
+	for i := range 60 {
+		edit(i, 0)
+	}
+	write(t, filepath.Join(dir, "alone"), random(200, size))
+	v := newVault(t)
+	old := v.run(scannedAt(t, dir, start(), nil), "--no-group", "alone")
+	regrouped := false
+	for n := range 40 {
+		edit(n, n+1)
+		old = v.run(scannedAt(t, dir, start(), nil), append(v.on(old), "--no-group", "alone")...)
+		regrouped = regrouped || old.read > 2000
+		if old.read >= size {
+			t.Fatalf("edit %d: %d bytes are read", n, old.read)
+		}
+	}
+	if !regrouped {
+		t.Error("nothing was grouped anew")
+	}
+}
+
 func TestNoGroupUsage(t *testing.T) {
 	v := newVault(t)
 	for _, args := range [][]string{{"--no-group", "[a"}, {"--no-group", "a", "--plain"}, {"--no-group"}} {

@@ -3,6 +3,7 @@ package get
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"preserve/lib/store"
 	"preserve/lib/tool"
@@ -38,8 +39,16 @@ func runKey(env *tool.Env, dir, name string, o store.Options) error {
 	if errors.Is(err, store.ErrMissing) {
 		return &tool.Hint{Err: err, Text: "pv-get REPO --keys prints the names of those that are there"}
 	}
-	if err == nil {
-		_, err = env.Stdout.Write(data)
+	if err != nil {
+		return err
 	}
+	out := env.Stdout
+	if file, is := out.(*os.File); is && tool.IsTerminal(file) {
+		// Whoever has the disk writes what he likes above the key.
+		lines := &tool.Lines{Out: out, Strict: true}
+		defer lines.Flush()
+		out = lines
+	}
+	_, err = out.Write(data)
 	return err
 }

@@ -8,11 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"preserve/lib/box"
+	"preserve/lib/confine"
 	"preserve/lib/id"
 	"preserve/lib/key"
 	"preserve/lib/reading"
@@ -91,6 +93,7 @@ func snapshots(env *tool.Env, o options, in *rec.Reader) (err error) {
 	if err != nil {
 		return err
 	}
+	env.Confine(confine.Limits{ReadAll: true, Write: []string{os.TempDir()}})
 	l := &snapshotList{env: env, open: open, revoked: revoked, why: why, label: o.pick, kept: spool.New(listedInMemory)}
 	defer func() { err = errors.Join(err, l.kept.Close()) }()
 	switch {

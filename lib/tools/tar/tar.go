@@ -49,6 +49,7 @@ func Run(env *tool.Env) (err error) {
 	if extract {
 		defer env.Refuse(&err, rec.Refused)
 		if err == nil {
+			env.Confine(confine.Limits{ReadAll: true, Write: []string{os.TempDir()}})
 			err = fromTar(env)
 		}
 		return err
