@@ -40,6 +40,8 @@ type event struct {
 
 const (
 	logDir = "log"
+	// logAfter is how long a put may go on without an entry.
+	logAfter = 10 * time.Minute
 	// maxName and maxText bound the texts that come from outside.
 	maxName = 255
 	maxText = 1 << 10
@@ -49,9 +51,11 @@ const (
 	eventPack = 2*id.Size + 3
 )
 
-// A journal writes the log of one put. A put that stores nothing has no entry.
+// A journal writes the log of one put. A put that stores nothing has no entry, unless it goes
+// on for longer than logAfter: it holds the repository's lock.
 type journal struct {
 	put   string
+	start time.Time
 	began bool
 	n     int
 	// root is the snapshot or checkpoint that what is stored next is for.
@@ -62,7 +66,24 @@ type journal struct {
 func newJournal() *journal {
 	var b [8]byte
 	_, _ = rand.Read(b[:]) // it has no errors
-	return &journal{put: hex.EncodeToString(b[:])}
+	return &journal{put: hex.EncodeToString(b[:]), start: time.Now()}
+}
+
+// logLong begins the log of a put that goes on for long. On a full disk, or beyond the quota, it
+// does not.
+func (p *Put) logLong() {
+	j := p.journal
+	if j == nil || j.began || time.Since(j.start) < logAfter {
+		return
+	}
+	j.start = time.Now() // if it fails, try again later
+	err := p.checkRoom(1)
+	if err == nil {
+		err = p.logBegin()
+	}
+	if err != nil {
+		p.r.opts.Note("this run is not in the log of puts yet: %v", err)
+	}
 }
 
 // shown bounds a text, and escapes what does not show.

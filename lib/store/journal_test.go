@@ -53,6 +53,52 @@ func named(events []event) (names []string) {
 	return names
 }
 
+// A client that sends again and again what is stored already holds the lock, and stores nothing: after a
+// while the log shows it, as far as there is room.
+func TestLogOfAPutThatStoresNothing(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "repo")
+	tree := storetest.New(1).Tree(1, 2, 2, 100)
+	putTree(t, dir, tree)
+	again := func(p *Put) {
+		t.Helper()
+		if err := errors.Join(p.Session(tree.Session), p.Blob(tree.Blobs[0]), p.Turn()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := loggedPut(t, dir, "laptop")
+	again(p)
+	if events := readLog(t, dir); len(events) != 0 {
+		t.Fatalf("%+v", events)
+	}
+	p.journal.start = p.journal.start.Add(-logAfter)
+	again(p)
+	again(p)
+	if events := readLog(t, dir); len(events) != 1 || events[0].Event != eventBegin || events[0].Client == "" {
+		t.Fatalf("%+v", events)
+	}
+	if err := p.LogEnd(1, "cut off"); err != nil {
+		t.Fatal(err)
+	}
+	if events := readLog(t, dir); len(events) != 2 || events[1].Event != eventEnd {
+		t.Fatalf("%+v", events)
+	}
+	r := mustOpen(t, dir, &log{})
+	used, err := r.o.Used()
+	if err == nil {
+		p, err = r.NewPut(nil, PutOptions{Log: true, MaxBytes: used + block})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	p.journal.start = p.journal.start.Add(-logAfter)
+	again(p)
+	if events := readLog(t, dir); len(events) != 2 {
+		t.Fatalf("%+v", events)
+	}
+}
+
 func TestLogOfAPut(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "repo")

@@ -246,6 +246,7 @@ func (p *Put) store(b *rec.Blob, had bool) error {
 
 // Turn makes what was stored durable and lists it, if that is due.
 func (p *Put) Turn() error {
+	p.logLong()
 	if p.pendingRows == 0 && len(p.meta) > maxChecked {
 		p.meta = map[id.ID]uint64{}
 	}
