@@ -21,6 +21,7 @@ const usage = `usage: pv-gc forget   REPO ID...|-
        pv-gc keep     REPO ID...|-
        pv-gc unkeep   REPO ID...|-
        pv-gc marks    REPO
+       pv-gc quarantine REPO --as LABEL [--since TIME] [--forget]
 
   ... | pv-keep RULE... | pv-gc forget REPO -
 
@@ -30,6 +31,7 @@ const usage = `usage: pv-gc forget   REPO ID...|-
   keep      mark these snapshots as not to be forgotten, whoever asks
   unkeep    remove the mark
   marks     print the marks: "forgotten" or "kept", and an id
+  quarantine   print what came with a label: see pv-gc quarantine -h
 
   ID        the id of a snapshot: 64 hex digits; -: ids from stdin, a line each
   -v, -q    say more, say only errors and warnings
@@ -46,12 +48,16 @@ const maxIDs = 1 << 20
 // Run is pv-gc.
 func Run(env *tool.Env) error {
 	env.DropKey()
+	if len(env.Args) > 0 && env.Args[0] == "quarantine" {
+		env.Args = env.Args[1:]
+		return quarantine(env)
+	}
 	words, err := env.Parse(env.Flags(), usage)
 	switch {
 	case err != nil:
 		return err
 	case len(words) == 0 || !slices.Contains(verbs, words[0]):
-		return tool.Usagef("give one of %s", strings.Join(verbs, ", "))
+		return tool.Usagef("give one of %s, quarantine", strings.Join(verbs, ", "))
 	case len(words) < 2 || words[1] == "":
 		return tool.Usagef("give a repository")
 	case (words[0] == "marks") != (len(words) == 2):
