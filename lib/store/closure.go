@@ -71,19 +71,16 @@ func (p *Put) another(b *rec.Blob) bool {
 	return p.last.id == b.ID && p.last.crc != b.CRC && p.last.copies <= maxCopies
 }
 
-// had reports whether a blob is there already, from this run or from before: of
-// metadata, a good copy with the same references. What is there under the id as
-// another kind, or with other references, does not count.
+// had reports whether a blob is there already, from this run or from before: a good copy, and of
+// metadata one with the same references. What is there under the id as
+// another kind, or with other references, or is damaged, does not count.
 func (p *Put) had(b *rec.Blob) (bool, error) {
 	if came, err := p.came(b); came || err != nil {
 		return came && !p.another(b), err
 	}
-	if b.Kind != rec.KindData {
-		return p.stored(b, func(o *rec.Blob) bool {
-			return bytes.Equal(o.Refs, b.Refs) && (b.Kind != rec.KindSnapshot || sameSnapshot(o, b))
-		}), nil
-	}
-	return p.r.listed(p.view, b.ID, rec.KindData), nil
+	return p.stored(b, func(o *rec.Blob) bool {
+		return bytes.Equal(o.Refs, b.Refs) && (b.Kind != rec.KindSnapshot || sameSnapshot(o, b))
+	}), nil
 }
 
 // stored reports whether a good copy is there that is the same as b, among those that are tried

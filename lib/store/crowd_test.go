@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"path/filepath"
 	"testing"
 
 	"preserve/lib/id"
@@ -82,6 +83,41 @@ func TestCrowdOfCopies(t *testing.T) {
 		}
 		if p := putTree(t, dir, tree); p.Count.New != c.again {
 			t.Errorf("%s: %d blobs were stored again", name, p.Count.New)
+		}
+	}
+}
+
+// A blob of which the copy that is there is damaged is stored again when it comes again, data too,
+// and then all is whole.
+func TestDamagedIsStoredAgain(t *testing.T) {
+	t.Parallel()
+	for n, kinds := 0, map[uint8]bool{}; n < 20; n++ {
+		dir := t.TempDir()
+		tree := storetest.New(1).Tree(2, 2, 2, 100)
+		putTree(t, dir, tree)
+		if n == len(tree.Blobs)-1 { // but for the snapshot, which is an object
+			if len(kinds) < 3 {
+				t.Error("too few kinds", kinds)
+			}
+			break
+		}
+		b := tree.Blobs[n]
+		kinds[b.Kind] = true
+		r := mustOpen(t, dir, &log{})
+		for _, row := range packsWith(t, r, b.ID) {
+			flip(t, filepath.Join(dir, "packs", row.Pack.String()[:2], row.Pack.String()), int64(row.Offset)+int64(row.Length)-60)
+		}
+		if _, err := mustOpen(t, dir, &log{}).Get(b.ID, AnyBlob); !errors.Is(err, ErrMissing) {
+			t.Fatal(err)
+		}
+		if p := putTree(t, dir, tree); p.Count.New != 1 {
+			t.Errorf("kind %d: %d blobs were stored again", b.Kind, p.Count.New)
+		}
+		if p := putTree(t, dir, tree); p.Count.New != 0 {
+			t.Errorf("kind %d: %d blobs were stored once more", b.Kind, p.Count.New)
+		}
+		if got, err := walkAll(mustOpen(t, dir, &log{}), tree.Snapshot().ID, false); err != nil || !same(got, downOrder(tree, false)) {
+			t.Errorf("kind %d: %v %q", b.Kind, err, got)
 		}
 	}
 }
