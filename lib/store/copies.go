@@ -152,11 +152,12 @@ func (r *Repo) strange(i id.ID, kind uint8, good bool) {
 
 // elsewhere yields where else than in one pack an id is listed with a kind, in packs
 // that are there and not younger than that one. Others than those among which to look
-// do not count; nil are all.
+// do not count; nil are all. Those among which to look were listed before that one, whatever
+// their age.
 func (r *Repo) elsewhere(v *view, e pack.Entry, not id.ID, among func(id.ID) bool) iter.Seq[Row] {
 	return func(yield func(Row) bool) {
 		for row := range v.lookup(e.ID, r.badSegment) {
-			if row.Kind != e.Kind || row.Pack == not || among != nil && !among(row.Pack) || r.age(row.Pack) > r.age(not) || !r.there(v, row.Pack) {
+			if row.Kind != e.Kind || row.Pack == not || among != nil && !among(row.Pack) || among == nil && r.age(row.Pack) > r.age(not) || !r.there(v, row.Pack) {
 				continue
 			}
 			if !yield(row) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"preserve/lib/id"
+	"preserve/lib/objects"
 	"preserve/lib/rec"
 	"preserve/lib/store/storetest"
 )
@@ -149,5 +150,82 @@ func TestYoungestIsGiven(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// A slowWriter lets something happen before it gives packs their time.
+type slowWriter struct {
+	objects.Writer
+	first func()
+}
+
+func (w *slowWriter) Date(name string) error {
+	err := w.Writer.Date(name)
+	if f := w.first; err == nil && f != nil {
+		w.first = nil
+		f()
+	}
+	return err
+}
+
+// It may take long to give many packs their time. What others list meanwhile is younger than they
+// are, and is not listed behind them.
+func TestListedWhilePacksAreDated(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	m := storetest.New(1)
+	tree := m.Tree(2, 2, 2, 100)
+	page := firstPage(tree)
+	mustCreate(t, dir)
+	honest := mustPut(t, mustOpen(t, dir, &log{}), nil) // else it adopts the packs
+	p, err := mustOpen(t, dir, &log{}).NewPut(nil, PutOptions{Log: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	other := m.Data(1, 20)[0]
+	err = p.Session(m.Session)
+	for _, b := range []*rec.Blob{twin(m, tree.Blobs[0], 0), twin(m, page, rec.KindPage), other} {
+		_, herr := p.Heal(b)
+		err = errors.Join(err, herr)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.w = &slowWriter{p.w, func() {
+		time.Sleep(20 * time.Millisecond)
+		if err := send(honest, tree); err != nil {
+			t.Error(err)
+		}
+		if _, err := honest.Commit(); err != nil {
+			t.Error(err)
+		}
+	}}
+	if err := p.Keep(); err != nil {
+		t.Fatal(err)
+	}
+	r := mustOpen(t, dir, &log{})
+	for _, b := range []*rec.Blob{tree.Blobs[0], page, other} {
+		if rows := packsWith(t, r, b.ID); len(rows) != 1 {
+			t.Errorf("kind %d is listed in %d places", b.Kind, len(rows))
+		}
+		item, err := r.Get(b.ID, AnyBlob)
+		if err != nil || item.Blob.CRC != b.CRC {
+			t.Errorf("kind %d: %v", b.Kind, err)
+		}
+	}
+	segments, err := filepath.Glob(dir + "/index/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	names := named(readLog(t, dir))
+	found := 0
+	for _, s := range segments {
+		if slices.Contains(names, filepath.Base(s)) {
+			found++
+		}
+	}
+	if found != 1 { // the other put keeps no log
+		t.Errorf("%d segments are in the log", found)
 	}
 }

@@ -191,6 +191,25 @@ func (p *Put) notice() (fresh id.Set, err error) {
 	return fresh, nil
 }
 
+// segment makes the segment that lists packs, but for what others have listed since the view was read,
+// and writes into the log that it is about to be written.
+func (p *Put) segment(lists []pack.List) (data []byte, name id.ID, err error) {
+	fresh, err := p.notice()
+	if err != nil {
+		return nil, name, err
+	}
+	for k := range lists {
+		if lists[k], err = p.r.novel(p.view, lists[k], fresh.Has); err != nil {
+			return nil, name, err
+		}
+	}
+	if data, name, err = pack.EncodeSegment(lists); err == nil && name != p.logged {
+		p.logged = name
+		err = p.logLists(eventStore, name, lists)
+	}
+	return data, name, err
+}
+
 // publish lists the packs that have settled. What others have listed meanwhile is not
 // listed once more.
 func (p *Put) publish() error {
@@ -205,23 +224,15 @@ func (p *Put) publish() error {
 	if len(lists) == 0 {
 		return nil
 	}
-	fresh, err := p.notice()
+	data, name, err := p.segment(lists)
 	if err != nil {
-		return err
-	}
-	for k := range lists {
-		if lists[k], err = p.r.novel(p.view, lists[k], fresh.Has); err != nil {
-			return err
-		}
-	}
-	data, name, err := pack.EncodeSegment(lists)
-	if err != nil {
-		return err
-	}
-	if err := p.logLists(eventStore, name, lists); err != nil {
 		return err
 	}
 	if err := p.date(lists); err != nil {
+		return err
+	}
+	// That may have taken long, and the packs are older now than what others have listed meanwhile.
+	if data, name, err = p.segment(lists); err != nil {
 		return err
 	}
 	if err := p.write(object("index", name), data); err != nil {

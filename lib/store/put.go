@@ -64,6 +64,7 @@ type Put struct {
 	snapshot    *Snapshot // received, and named by no checkpoint
 	committed   bool      // it was
 	journal     *journal  // nil where no log is kept
+	logged      id.ID     // the segment of the last event of the log
 	pendingRows int
 	owed        int64     // bytes still to be written for what was appended: see rowCost
 	quota       quota     // what the repository may have
