@@ -1,6 +1,10 @@
 package pack
 
-import "sync"
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+)
 
 // A Cache keeps the blocks of segments that were read last. It may be shared by
 // many segments and goroutines.
@@ -8,6 +12,29 @@ type Cache struct {
 	mu    sync.Mutex
 	slots []slot
 	next  uint64
+	sums  *room // for checksums, of all segments together
+}
+
+// sumsRoom is room for the checksums of 64 GiB of segments.
+const sumsRoom = 64 << 20
+
+// A room is a number of bytes that may still be held.
+type room struct{ left atomic.Int64 }
+
+func newRoom(n int64) *room {
+	r := &room{}
+	r.left.Store(n)
+	return r
+}
+
+// hold reports whether a segment may hold n bytes. They count for as long as it is used.
+func (r *room) hold(s *Segment, n int) bool {
+	if r.left.Add(int64(-n)) < 0 {
+		r.left.Add(int64(n))
+		return false
+	}
+	runtime.AddCleanup(s, func(n int) { r.left.Add(int64(n)) }, n)
+	return true
 }
 
 type slot struct {
@@ -17,7 +44,9 @@ type slot struct {
 }
 
 // NewCache returns a cache of at most size bytes.
-func NewCache(size int) *Cache { return &Cache{slots: make([]slot, max(1, size/blockSize))} }
+func NewCache(size int) *Cache {
+	return &Cache{slots: make([]slot, max(1, size/blockSize)), sums: newRoom(sumsRoom)}
+}
 
 // seat returns where a segment's first block goes.
 func (c *Cache) seat() uint64 {

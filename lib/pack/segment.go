@@ -133,7 +133,7 @@ type Segment struct {
 	rows0 int64 // where the rows begin
 	body  int64 // how long what the checksums cover is
 	head  []byte
-	sums  []byte
+	sums  []byte // the checksums; nil where the cache has no room for them
 	r     io.ReaderAt
 	mem   []byte // all of the body, if it was parsed from memory
 	cache *Cache
@@ -184,7 +184,8 @@ func ParseSegment(data []byte) (*Segment, error) {
 
 // OpenSegment opens a segment of size bytes that is read as it is asked for,
 // each block checked against its checksum and kept in cache for a while. Only
-// the table of packs and the checksums are held in memory. Errors as with
+// the table of packs and, as far as cache has room, the checksums are held in memory:
+// a file with holes may have any number of them. Errors as with
 // ParseSegment, but the order of the rows is not checked.
 func OpenSegment(r io.ReaderAt, size int64, cache *Cache) (*Segment, error) {
 	s := &Segment{r: r, cache: cache, seat: cache.seat()}
@@ -216,9 +217,11 @@ func (s *Segment) open(size int64) error {
 	if want := s.body + 4*int64(blocks(s.body)); size != want {
 		return fmt.Errorf("segment of %d bytes that should have %d: %w", size, want, ErrDamaged)
 	}
-	s.sums = make([]byte, 4*blocks(s.body))
-	if err := readAt(s.r, s.sums, s.body); err != nil {
-		return err
+	if n := 4 * blocks(s.body); s.cache == nil || s.cache.sums.hold(s, n) {
+		s.sums = make([]byte, n)
+		if err := readAt(s.r, s.sums, s.body); err != nil {
+			return err
+		}
 	}
 	s.packs = make([]Pack, packs)
 	s.head = head
@@ -226,7 +229,13 @@ func (s *Segment) open(size int64) error {
 }
 
 func (s *Segment) checkBlock(n int, b []byte) error {
-	if crc32.Checksum(b, castagnoli) != binary.BigEndian.Uint32(s.sums[4*n:]) {
+	var raw [4]byte
+	if s.sums != nil {
+		copy(raw[:], s.sums[4*n:])
+	} else if err := readAt(s.r, raw[:], s.body+4*int64(n)); err != nil {
+		return err
+	}
+	if crc32.Checksum(b, castagnoli) != binary.BigEndian.Uint32(raw[:]) {
 		return fmt.Errorf("block %d of the segment: its checksum does not hold: %w", n, ErrDamaged)
 	}
 	return nil
@@ -247,8 +256,28 @@ func (s *Segment) readPacks() error {
 		s.packs[i] = p
 		h.Write(raw)
 	}
-	h.Write(s.sums)
+	if err := s.hashSums(h); err != nil {
+		return err
+	}
 	h.Sum(s.name[:0])
+	return nil
+}
+
+// hashSums writes the checksums to h.
+func (s *Segment) hashSums(h io.Writer) error {
+	if s.sums != nil {
+		_, err := h.Write(s.sums)
+		return err
+	}
+	buf := make([]byte, 64<<10)
+	for at, end := s.body, s.body+4*int64(blocks(s.body)); at < end; {
+		part := buf[:min(int64(len(buf)), end-at)]
+		if err := readAt(s.r, part, at); err != nil {
+			return err
+		}
+		_, _ = h.Write(part) // a hash never fails
+		at += int64(len(part))
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"hash/crc32"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"testing"
 
@@ -110,8 +111,14 @@ func TestSegmentAgainstReference(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if again, err := reencode(disk); err != nil || !bytes.Equal(again, data) {
-				t.Fatalf("%s %d: another encoding: %v", name, packs, err)
+			bare, err := OpenSegment(bytes.NewReader(data), int64(len(data)), bareCache())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, s := range []*Segment{disk, bare} {
+				if again, err := reencode(s); err != nil || !bytes.Equal(again, data) || s.Name() != mem.Name() {
+					t.Fatalf("%s %d: another encoding: %v", name, packs, err)
+				}
 			}
 			asked := []id.ID{{}, {0xff}, {7}, id.ID(bytes.Repeat([]byte{0xff}, 32))}
 			for _, l := range lists {
@@ -121,7 +128,7 @@ func TestSegmentAgainstReference(t *testing.T) {
 			}
 			for _, i := range asked {
 				want := slowLookup(mem, i)
-				for _, s := range []*Segment{mem, disk} {
+				for _, s := range []*Segment{mem, disk, bare} {
 					got, err := lookup(s, nil, i, 1000)
 					if err != nil || !slices.Equal(got, want) {
 						t.Fatalf("%s %d: %v: %v, %v, want %v", name, packs, i, got, err, want)
@@ -169,6 +176,70 @@ func TestSegmentReads(t *testing.T) {
 	}
 }
 
+// bareCache is a cache without room for checksums.
+func bareCache() *Cache { return &Cache{slots: make([]slot, 4), sums: newRoom(0)} }
+
+// TestHugeSegmentsTakeNoMemory: a file with holes costs whoever has the disk nothing, and may be a segment of
+// 200 GB, whose checksums alone have 200 MB.
+func TestHugeSegmentsTakeNoMemory(t *testing.T) {
+	var open []*Segment
+	cache := NewCache(1 << 16)
+	for n := range 4 {
+		s := &sparse{head: []byte(segMagic), size: 0}
+		s.head = binary.BigEndian.AppendUint32(s.head, 0)
+		rows := int64(MaxRows) - int64(n)
+		s.head = binary.BigEndian.AppendUint64(s.head, uint64(rows))
+		s.size = segHeader + rows*RowSize
+		s.size += 4 * int64(blocks(s.size))
+		seg, err := OpenSegment(s, s.size, cache)
+		if err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, seg)
+	}
+	small := mustEncode(t, randomLists(1, 3, 60, uniform))
+	for range 2 {
+		seg, err := OpenSegment(bytes.NewReader(small), int64(len(small)), cache)
+		if err != nil || seg.sums == nil {
+			t.Errorf("the checksums of a small one are not held, %v", err)
+		}
+		open = append(open, seg)
+	}
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	if m.HeapAlloc > 32<<20 {
+		t.Errorf("%d segments hold %d bytes", len(open), m.HeapAlloc)
+	}
+	if _, err := open[0].Row(1 << 30); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a row of zeros: %v", err)
+	}
+	// What is not used any more gives back its room.
+	cache = NewCache(1)
+	if _, err := OpenSegment(bytes.NewReader(small), int64(len(small)), cache); err != nil {
+		t.Fatal(err)
+	}
+	clear(cache.slots) // what is read next does that
+	for cache.sums.left.Load() != sumsRoom {
+		runtime.GC()
+		runtime.Gosched()
+	}
+}
+
+// sparse is a file of zeros behind a head.
+type sparse struct {
+	head []byte
+	size int64
+}
+
+func (s *sparse) ReadAt(p []byte, off int64) (int, error) {
+	clear(p)
+	if off < int64(len(s.head)) {
+		copy(p, s.head[off:])
+	}
+	return len(p), nil
+}
+
 type countReads struct {
 	r *bytes.Reader
 	n int
@@ -188,12 +259,14 @@ func TestSegmentDamage(t *testing.T) {
 		if _, err := ParseSegment(bad); !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) {
 			t.Fatalf("byte %d: %v", i, err)
 		}
-		s, err := OpenSegment(bytes.NewReader(bad), int64(len(bad)), NewCache(1<<16))
-		if err == nil {
-			_, err = reencode(s)
-		}
-		if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) {
-			t.Fatalf("byte %d, read in parts: %v", i, err)
+		for _, cache := range []*Cache{NewCache(1 << 16), bareCache()} {
+			s, err := OpenSegment(bytes.NewReader(bad), int64(len(bad)), cache)
+			if err == nil {
+				_, err = reencode(s)
+			}
+			if !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrVersion) {
+				t.Fatalf("byte %d, read in parts: %v", i, err)
+			}
 		}
 	}
 	for n := range data {

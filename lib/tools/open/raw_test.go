@@ -1,8 +1,11 @@
 package open
 
 import (
+	"encoding/json"
+	"math"
 	"strings"
 	"testing"
+	"time"
 
 	"preserve/lib/id"
 	"preserve/lib/rec"
@@ -43,5 +46,43 @@ func TestNoRawText(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestTimesThatNobodyHas: a list can be read, whatever times the writer of a snapshot and the store say; and
+// what lies between keeps its order.
+func TestTimesThatNobodyHas(t *testing.T) {
+	s := sealtest.New(t, rec.Loose)
+	p := s.Page([]*rec.Entry{dir("a")})
+	times := []rec.Time{
+		{Sec: math.MinInt64}, {Sec: -62167219201, Nsec: 999_999_999}, {Sec: -62167219200}, {Sec: -1, Nsec: 5}, {}, {Sec: 1_700_000_000, Nsec: 7},
+		{Sec: 253402300799, Nsec: 999_999_999}, {Sec: 253402300800}, {Sec: math.MaxInt64 - 62135596801, Nsec: 999_999_999},
+	}
+	for n, at := range times {
+		b := s.Snapshot(p, snap.Snapshot{Time: at, Entries: uint64(n)})
+		s.Put(&rec.Stored{ID: b.ID, Received: at}, b)
+	}
+	s.Put(&rec.End{})
+	out, said, status := run(s.Out.Bytes(), "-k", sealtest.KeyFile("list"), "--snapshots")
+	lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+	if status != 0 || said != "" || len(lines) != len(times) {
+		t.Fatal(status, said, out)
+	}
+	var last time.Time
+	for n, text := range lines {
+		var line struct {
+			Time, Received time.Time
+			Entries        int
+		}
+		if err := json.Unmarshal([]byte(text), &line); err != nil || !line.Time.Equal(line.Received) || line.Entries != n || n > 0 && line.Time.Before(last) {
+			t.Errorf("%s: %+v, %v", text, line, err)
+		}
+		if in := times[n].Std(); n > 1 && n < 7 && !line.Time.Equal(in) {
+			t.Errorf("%s: not %v", text, in)
+		}
+		last = line.Time
+	}
+	if out, said, status = run(s.Out.Bytes(), "-k", sealtest.KeyFile("list"), "--snapshots", "-l"); status != 0 || said != "" || strings.Count(out, "\n") != len(times) {
+		t.Error(status, said, out)
 	}
 }

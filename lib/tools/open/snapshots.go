@@ -17,7 +17,6 @@ import (
 	"preserve/lib/confine"
 	"preserve/lib/id"
 	"preserve/lib/key"
-	"preserve/lib/reading"
 	"preserve/lib/rec"
 	"preserve/lib/snap"
 	"preserve/lib/spool"
@@ -355,11 +354,11 @@ func (l *snapshotList) object(f *found, as string, s *snap.Snapshot) []byte {
 		Bytes    *uint64  `json:"bytes,omitempty"`
 		Warnings uint64   `json:"warnings,omitempty"`
 		Prev     string   `json:"prev,omitempty"`
-	}{ID: f.id.String(), Received: reading.Stamp(f.received), As: as, Unread: f.why}
+	}{ID: f.id.String(), Received: stamp(f.received), As: as, Unread: f.why}
 	if s != nil {
 		line.Unread = ""
 		line.Key, line.Revoked = hex.EncodeToString(s.WriterKey), f.revoked != ""
-		line.Writer, line.Label, line.Time, line.Partial = s.WriterName, s.Label, reading.Stamp(s.Time), s.Partial
+		line.Writer, line.Label, line.Time, line.Partial = s.WriterName, s.Label, stamp(s.Time), s.Partial
 		line.Host, line.User, line.Warnings = s.Host, s.User, s.Warnings
 		line.Entries, line.Bytes = &s.Entries, &s.Bytes
 		if !s.Prev.IsZero() {
