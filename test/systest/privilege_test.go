@@ -48,6 +48,19 @@ func TestLeastPrivilege(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// It runs the script as above: not as root, with no privilege but the one.
+	for _, line := range []string{
+		"User=preserve", "AmbientCapabilities=CAP_DAC_READ_SEARCH", "CapabilityBoundingSet=CAP_DAC_READ_SEARCH", "NoNewPrivileges=yes",
+		"ProtectSystem=strict", "CacheDirectoryMode=0700", "LoadCredential=write.key:/etc/preserve/write.key",
+	} {
+		name, _, _ := strings.Cut(line, "=")
+		if !strings.Contains(string(unit), "\n"+line+"\n") || strings.Count(string(unit), "\n"+name+"=") != 1 {
+			t.Errorf("the unit does not say once: %s", line)
+		}
+	}
+	if !strings.Contains(string(unit), "\nExecStart=/usr/local/lib/preserve/pv-backup-least ") {
+		t.Error("the unit does not run the script")
+	}
 	text := strings.Replace(string(unit), "/usr/local/lib/preserve/pv-backup-least", "/bin/true", 1)
 	timer, err := os.ReadFile("../../docs/examples/preserve.timer")
 	if err != nil {
