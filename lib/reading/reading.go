@@ -22,6 +22,9 @@ import (
 // ten seconds.
 const Stall = 15 * time.Minute
 
+// Idle is how long signs of life may be all that arrives.
+const Idle = time.Hour
+
 // Whole is how much data a file has at most that an output which cannot be taken back
 // begins only when all of it is there.
 const Whole = 32 << 20

@@ -78,6 +78,8 @@ type Reader struct {
 	err     error
 	waiting atomic.Bool
 	stall   time.Duration
+	idle    time.Duration
+	sign    bool      // the last record was a sign of life, and no more
 	until   time.Time // when reading gives up; zero for never
 	gaveUp  error     // ErrStall or ErrLate
 	src     io.Reader
@@ -115,6 +117,34 @@ var ErrLate = errors.New("the time for reading is over")
 // SetUntil lets reading give up at a time, whatever arrives, also inside a record: who sends it
 // a byte at a time never stalls. It ends a read that waits as SetStall does.
 func (r *Reader) SetUntil(t time.Time) { r.until = t }
+
+// ErrIdle is returned when only signs of life arrive for longer than SetIdle allows.
+var ErrIdle = errors.New("the peer is alive but sends no data")
+
+// SetIdle lets reading give up when for d nothing arrives but ticks and notes, or parts of a record, while Next
+// waits. Whoever calls Next later than that does not lose by it. It is not for a Reader with SetUntil.
+func (r *Reader) SetIdle(d time.Duration) { r.idle = d }
+
+// await lets the peer have its time.
+func (r *Reader) await() {
+	if r.idle > 0 && !r.sign {
+		r.until = time.Now().Add(r.idle)
+	}
+}
+
+// awaited looks at what has come.
+func (r *Reader) awaited(v Record, err error) error {
+	switch v.(type) {
+	case *Tick, *Note:
+		r.sign = true
+	default:
+		r.sign = false
+	}
+	if r.idle > 0 && errors.Is(err, ErrLate) {
+		return fmt.Errorf("%w for %v", ErrIdle, r.idle)
+	}
+	return err
+}
 
 type readFunc func([]byte) (int, error)
 
@@ -179,14 +209,15 @@ func (r *Reader) Head() (*Head, error) {
 	if r.head != nil || r.err != nil {
 		return r.head, r.err
 	}
+	r.await()
 	if err := r.checkMagic(); err != nil {
-		r.err = err
-		return nil, err
+		r.err = r.awaited(nil, err)
+		return nil, r.err
 	}
 	v, err := r.next()
 	if err != nil {
-		r.err = err
-		return nil, err
+		r.err = r.awaited(nil, err)
+		return nil, r.err
 	}
 	r.head = v.(*Head)
 	return r.head, nil
@@ -261,8 +292,9 @@ func (r *Reader) Next() (Record, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
+	r.await()
 	v, err := r.next()
-	if err != nil {
+	if err = r.awaited(v, err); err != nil {
 		r.err = err
 	}
 	return v, err

@@ -51,8 +51,7 @@ func (d driven) walk(o walk.Options, s content.Sink) error {
 		return fmt.Errorf("--from: start sh: %w", err)
 	}
 	defer d.env.OnExit(c.stop)()
-	in := rec.NewReader(c.answers, rec.Sealed)
-	in.SetStall(reading.Stall)
+	in := newReader(c.answers)
 	err = walk.Drive(walk.Peer{Answers: in, Wants: c.wants, Stop: c.hangUp}, d.open, o, s)
 	how := c.wait()
 	if errors.Is(err, rec.ErrCut) || errors.Is(err, rec.ErrEmpty) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 
 	"preserve/lib/box"
 	"preserve/lib/content"
@@ -169,9 +170,15 @@ func Input(env *tool.Env) (*rec.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := rec.NewReader(stdin, rec.Sealed)
+	return newReader(stdin), nil
+}
+
+// newReader returns the reader of a sealed stream, from whoever has the repository.
+func newReader(from io.Reader) *rec.Reader {
+	in := rec.NewReader(from, rec.Sealed)
 	in.SetStall(reading.Stall)
-	return in, nil
+	in.SetIdle(reading.Idle)
+	return in
 }
 
 // Asks reports whether a command is asked.

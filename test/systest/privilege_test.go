@@ -51,7 +51,7 @@ func TestLeastPrivilege(t *testing.T) {
 	// It runs the script as above: not as root, with no privilege but the one.
 	for _, line := range []string{
 		"User=preserve", "AmbientCapabilities=CAP_DAC_READ_SEARCH", "CapabilityBoundingSet=CAP_DAC_READ_SEARCH", "NoNewPrivileges=yes",
-		"ProtectSystem=strict", "CacheDirectoryMode=0700", "LoadCredential=write.key:/etc/preserve/write.key",
+		"ProtectSystem=strict", "CacheDirectoryMode=0700", "TimeoutStartSec=2d", "LoadCredential=write.key:/etc/preserve/write.key",
 	} {
 		name, _, _ := strings.Cut(line, "=")
 		if !strings.Contains(string(unit), "\n"+line+"\n") || strings.Count(string(unit), "\n"+name+"=") != 1 {

@@ -1,14 +1,19 @@
 package open
 
 import (
+	"bytes"
+	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"preserve/lib/box"
 	"preserve/lib/key"
 	"preserve/lib/rec"
 	"preserve/lib/sealtest"
 	"preserve/lib/snap"
+	"preserve/lib/tool"
 	"preserve/lib/tools/ls"
 )
 
@@ -132,5 +137,50 @@ func TestCheckAndList(t *testing.T) {
 	s.Put(&rec.End{Status: 3})
 	if _, _, status := run(s.Out.Bytes(), "-k", sealtest.KeyFile("read"), "--check"); status != 3 {
 		t.Errorf("the stage before had status 3, and now it is %d", status)
+	}
+}
+
+// endless is a stream that goes on with signs of life.
+type endless struct{ begin, tick []byte }
+
+func (e *endless) Read(p []byte) (int, error) {
+	if len(e.begin) == 0 {
+		time.Sleep(10 * time.Second)
+		e.begin = e.tick
+	}
+	n := copy(p, e.begin)
+	e.begin = e.begin[n:]
+	return n, nil
+}
+
+// TestSignsOfLife: a store that has not what it should give may be alive for ever. Nobody waits for ever.
+func TestSignsOfLife(t *testing.T) {
+	cut := func(stream []byte) []byte { return stream[:bytes.LastIndex(stream, []byte("\xa1t\xa3end"))-1] }
+	list, _ := someSnapshots(t)
+	whole := sealtest.New(t, rec.Down)
+	whole.Put(whole.Snapshot(whole.Page([]*rec.Entry{dir("a")}), snap.Snapshot{Entries: 1}), &rec.End{})
+	var tick bytes.Buffer
+	w := rec.NewWriter(&tick)
+	for _, r := range []rec.Record{&rec.Head{Kind: rec.Sealed, Order: rec.Down}, &rec.Tick{}} {
+		if err := errors.Join(w.Write(r), w.Flush()); err != nil {
+			t.Fatal(err)
+		}
+		if _, is := r.(*rec.Head); is {
+			tick.Reset()
+		}
+	}
+	for _, c := range []struct {
+		begin []byte
+		args  []string
+	}{{cut(list), []string{"--snapshots"}}, {cut(list), []string{"--snapshots", "--pick", "latest"}}, {cut(whole.Out.Bytes()), []string{"--check"}}} {
+		synctest.Test(t, func(t *testing.T) {
+			var out, said bytes.Buffer
+			env := tool.NewEnv("pv-open", append([]string{"-k", sealtest.KeyFile("read")}, c.args...), &endless{c.begin, tick.Bytes()}, &out, &said)
+			status := env.Status(Run(env))
+			env.Cleanup()
+			if status != 1 || !strings.Contains(said.String(), "the peer is alive but sends no data for 1h0m0s") {
+				t.Errorf("%q: %d %s", c.args, status, said.String())
+			}
+		})
 	}
 }
