@@ -71,6 +71,12 @@ func (c *checker) segment(name id.ID) error {
 		last = row
 	}
 	for k, p := range table {
+		switch retired, err := c.r.Retired(p.Name); {
+		case err != nil:
+			return err
+		case retired:
+			continue
+		}
 		info := c.packs[p.Name]
 		if info == nil {
 			info = &packInfo{size: int64(p.Size), listed: true}
@@ -85,6 +91,13 @@ func (c *checker) segment(name id.ID) error {
 // files reads all packs.
 func (c *checker) files() error {
 	return c.r.EachPack(func(name id.ID) error {
+		switch retired, err := c.r.Retired(name); {
+		case err != nil:
+			return err
+		case retired:
+			c.o.Note("pack %s: a collector has let it go, and will remove it", name)
+			return nil
+		}
 		c.rep.Packs++
 		err := c.file(name)
 		if err != nil {
@@ -395,6 +408,9 @@ func (c *checker) sessions() error {
 		return err
 	}
 	return c.r.EachPack(func(name id.ID) error {
+		if retired, err := c.r.Retired(name); retired || err != nil {
+			return err
+		}
 		_, list, err := c.table(name)
 		if err != nil {
 			return nil // as above

@@ -148,6 +148,11 @@ func (p *Put) checkData(i, ref id.ID) error {
 	if p.r.listed(p.view, ref, rec.KindData) {
 		return nil
 	}
+	if p.retired != nil {
+		if saved, err := p.save(ref, Just(rec.KindData)); saved || err != nil {
+			return err
+		}
+	}
 	return p.miss(ref)
 }
 
@@ -170,6 +175,14 @@ func (p *Put) checkMeta(i, ref id.ID, want Kinds) error {
 		return errLacks
 	}
 	item, err := p.r.copyFrom(p.view, ref, want, 0)
+	if errors.Is(err, ErrMissing) && p.retired != nil {
+		var saved bool
+		if saved, err = p.save(ref, want); saved {
+			item, err = p.r.copyFrom(p.retired, ref, want, 0)
+		} else if err == nil {
+			err = ErrMissing
+		}
+	}
 	if errors.Is(err, ErrMissing) {
 		if !p.trial {
 			p.r.opts.Note("%s: %v", ref, err)

@@ -88,7 +88,7 @@ func (p *Put) root(s *Snapshot, e event) ([]byte, error) {
 		err = p.write(object("checkpoints", s.ID), data)
 	}
 	if err == nil {
-		err = p.r.checkCollected()
+		err = p.secure(s)
 	}
 	return data, err
 }
@@ -110,6 +110,9 @@ func (p *Put) Commit() (id.ID, error) {
 	}
 	if err == nil {
 		err = p.checkOwn(s)
+	}
+	if err == nil {
+		err = p.secure(s)
 	}
 	p.committed = err == nil
 	return s.ID, err
@@ -159,9 +162,6 @@ func (p *Put) Unchanged(i id.ID) error {
 		return err
 	}
 	if err := p.barrier(); err != nil {
-		return err
-	}
-	if err := p.r.checkCollected(); err != nil {
 		return err
 	}
 	_, err = p.r.committed(i) // it may have been forgotten meanwhile

@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -140,20 +139,6 @@ func TestRefusedCheckpoints(t *testing.T) {
 	}
 	if _, err := p.Commit(); err == nil {
 		t.Fatal("committed")
-	}
-}
-
-// A collector that comes is seen at the next checkpoint.
-func TestCollectorAtACheckpoint(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	run := storetest.New(1).Run(3, 2, 2, 10)
-	p := mustPut(t, mustCreate(t, dir), nil)
-	if err := os.WriteFile(filepath.Join(dir, "gc", strings.Repeat("0", 64)), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := feed(p, run.Records); !errors.Is(err, ErrCollected) {
-		t.Fatal(err)
 	}
 }
 

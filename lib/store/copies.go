@@ -52,6 +52,7 @@ func (r *Repo) copies(v *view, i id.ID, want Kinds) (rows []Row, other *uint8) {
 		}
 		rows = append(rows, row)
 	}
+	rows = v.counting(rows)
 	if len(rows) > 1 && !session {
 		rows = byTurns(r.byAge(rows))
 	}
@@ -59,6 +60,25 @@ func (r *Repo) copies(v *view, i id.ID, want Kinds) (rows []Row, other *uint8) {
 		r.strange(i, *other, len(rows) > 0)
 	}
 	return rows, other
+}
+
+// counting returns those rows that no collector lets go; if there are none, all: they can be read
+// for as long as they are there.
+func (v *view) counting(rows []Row) []Row {
+	if len(v.state.retired) == 0 {
+		return rows
+	}
+	n := 0
+	for k, row := range rows {
+		if !v.state.retired[row.Pack] {
+			rows[n], rows[k] = rows[k], rows[n]
+			n++
+		}
+	}
+	if n == 0 {
+		return rows
+	}
+	return rows[:n]
 }
 
 // listed reports whether a blob of a kind is there, as the index says.

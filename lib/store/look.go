@@ -3,6 +3,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"preserve/lib/id"
 	"preserve/lib/objects"
@@ -46,8 +47,23 @@ func (r *Repo) EachPack(fn func(name id.ID) error) error {
 // OpenPack opens a pack, which the caller closes.
 func (r *Repo) OpenPack(name id.ID) (objects.Object, error) { return r.open(packName(name)) }
 
-// Segments returns the names of the index segments.
-func (r *Repo) Segments() ([]id.ID, error) { return r.names("index") }
+// Segments returns the names of the index segments that count: not those that a collector has
+// replaced.
+func (r *Repo) Segments() ([]id.ID, error) {
+	v, err := r.current()
+	if err != nil {
+		return nil, err
+	}
+	list, err := r.names("index")
+	return slices.DeleteFunc(list, func(name id.ID) bool { return v.state.replaced[name] }), err
+}
+
+// Retired reports whether a collector lets a pack go: nobody relies on what is in it, and some time
+// it is removed.
+func (r *Repo) Retired(name id.ID) (bool, error) {
+	v, err := r.current()
+	return err == nil && v.state.retired[name], err
+}
 
 // OpenSegment opens an index segment, which the caller closes.
 func (r *Repo) OpenSegment(name id.ID) (objects.Object, error) { return r.open(object("index", name)) }

@@ -37,7 +37,7 @@ func (r *Repo) orphans(v *view, fn func(l pack.List) error) error {
 		}
 	}
 	return r.EachPack(func(name id.ID) error {
-		if listed.Has(name) {
+		if listed.Has(name) || v.state.retired[name] {
 			return nil
 		}
 		if l, ok := r.readList(name); ok {

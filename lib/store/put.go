@@ -59,6 +59,8 @@ type Put struct {
 	missing     id.Set
 	deep        int    // how deep checkRefs is below what was received
 	trial       bool   // several copies are tried: see wholeCopy
+	saved       id.Set // what was copied for that since the last look
+	retired     *view  // while what a collector lets go is saved: see secure
 	lacking     id.Set // of which no copy was whole; bounded by maxMisses
 	base        []id.ID
 	snapshot    *Snapshot // received, and named by no checkpoint
@@ -103,6 +105,8 @@ type PutOptions struct {
 	// Log lets the repository keep a log of puts, in which Client is where the client is.
 	Log    bool
 	Client string
+	// collector: it is one, which needs no reserve.
+	collector bool
 	// Missing is told each id that something refers to and that is not there,
 	// once, when it is seen. An error ends the put.
 	Missing func(id.ID) error
@@ -117,8 +121,9 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 		}
 	}
 	v, err := r.current()
-	if err == nil {
-		err = r.checkCollected()
+	if err == nil && len(v.state.damaged) > 0 && !o.collector {
+		// What is retired there would be relied on.
+		err = fmt.Errorf("gc/%s is %w: nothing can be stored until a collector has replaced it (pv-gc collect)", v.state.damaged[0], ErrDamaged)
 	}
 	if err != nil {
 		return nil, err

@@ -217,23 +217,3 @@ func TestBase(t *testing.T) {
 		t.Fatal(list, err)
 	}
 }
-
-// A collector that comes while a put is at work keeps it from committing.
-func TestCollectorAtWork(t *testing.T) {
-	t.Parallel()
-	dir := t.TempDir()
-	tree := storetest.New(1).Tree(2, 2, 2, 10)
-	p := mustPut(t, mustCreate(t, dir), nil)
-	if err := send(p, tree); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(dir, "gc", strings.Repeat("0", 64)), nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := p.Commit(); !errors.Is(err, ErrCollected) {
-		t.Fatal(err)
-	}
-	if list, _ := os.ReadDir(filepath.Join(dir, "snapshots")); len(list) != 0 {
-		t.Fatal("committed")
-	}
-}

@@ -13,7 +13,7 @@
 //	keys/NAME         wrapped keys (package key)
 //	packs/AB/NAME     packs (package pack); AB is the first byte of NAME
 //	index/SHA256      index segments (package pack)
-//	gc/SHA256         a collector's segments: refused by this version
+//	gc/SHA256         what collectors have decided and seen (verdict.go)
 //	snapshots/ID      snapshot objects
 //	checkpoints/ID    the same, written before the last check of a commit; also of
 //	                  what a run that goes on has stored so far
@@ -39,7 +39,6 @@ import (
 var (
 	ErrNone      = errors.New("not a Preserve repository")
 	ErrNewer     = errors.New("made by a newer version of Preserve: upgrade")
-	ErrCollected = errors.New("collected by a newer version of Preserve: upgrade")
 	ErrLocked    = errors.New("locked by a collector")
 	ErrNotEmpty  = errors.New("holds other things: give an empty or a new directory")
 	ErrNoParent  = objects.ErrNoParent
@@ -94,7 +93,7 @@ type Repo struct {
 func (r *Repo) ID() [16]byte { return r.config.ID }
 
 // Open opens the repository in dir and takes the shared lock. It returns
-// ErrNone, ErrNewer, ErrCollected or ErrLocked, explained.
+// ErrNone, ErrNewer or ErrLocked, explained.
 func Open(dir string, o Options) (*Repo, error) {
 	d, err := objects.OpenDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -133,8 +132,6 @@ func OpenStore(s objects.Store, o Options) (*Repo, error) {
 		err = fmt.Errorf("%q is %w: try again later", s, ErrLocked)
 	case err != nil:
 		err = fmt.Errorf("lock the repository: %w", damaged(err))
-	default:
-		err = r.checkCollected()
 	}
 	if err != nil {
 		r.Close()
@@ -248,19 +245,4 @@ func (r *Repo) Close() {
 		// Closing releases the lock; nothing was written.
 		_ = r.lock.Close()
 	}
-}
-
-// checkCollected refuses a repository in which a collector has been at work:
-// this version knows neither retired rows nor dropped packs.
-func (r *Repo) checkCollected() error {
-	list, err := r.o.List("gc")
-	if err != nil {
-		return fmt.Errorf("read the repository: %w", err)
-	}
-	for _, name := range list {
-		if !objects.IsTemp(name) {
-			return fmt.Errorf("%q was %w", r, ErrCollected)
-		}
-	}
-	return nil
 }

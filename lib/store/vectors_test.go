@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"flag"
 	"fmt"
@@ -60,6 +61,66 @@ func TestConfigVectors(t *testing.T) {
 		configCase("a byte behind its end", append(slices.Clone(good), 0)),
 		configCase("cut off", good[:len(good)-1]),
 		configCase("empty", nil),
+	})
+}
+
+func verdictCase(what string, data []byte) vectors.Fields {
+	c := vectors.Fields{{Name: "case", Value: what}, {Name: "object", Value: data}}
+	v, err := parseVerdict(data)
+	switch {
+	case errors.Is(err, ErrNewer):
+		return append(c, vectors.Field{Name: "error", Value: "newer"})
+	case err != nil:
+		return append(c, vectors.Field{Name: "error", Value: "damaged"})
+	}
+	join := func(ids []id.ID) (b []byte) {
+		for _, i := range ids {
+			b = append(b, i[:]...)
+		}
+		return b
+	}
+	var packs, segments, seen []id.ID
+	for _, d := range v.Drops {
+		packs, segments = append(packs, d.Packs...), append(segments, d.Segments...)
+	}
+	for _, s := range v.Seen {
+		seen = append(seen, s.IDs...)
+	}
+	name := sha256.Sum256(data)
+	return append(c,
+		vectors.Field{Name: "name", Value: name[:]},
+		vectors.Field{Name: "made", Value: fmt.Sprintf("%d.%09d", v.Made.Sec, v.Made.Nsec)},
+		vectors.Field{Name: "replaces", Value: join(v.Replaces)},
+		vectors.Field{Name: "packs", Value: join(packs)},
+		vectors.Field{Name: "segments", Value: join(segments)},
+		vectors.Field{Name: "seen", Value: join(seen)})
+}
+
+func TestVerdictVectors(t *testing.T) {
+	good := sampleVerdict().encode()
+	with := func(change func(*verdict)) []byte {
+		v := sampleVerdict()
+		change(v)
+		return v.encode()
+	}
+	replace := func(old, repl string) []byte { return bytes.Replace(good, []byte(old), []byte(repl), 1) }
+	compare(t, "gc.txt", "What collectors have decided: docs/format/repository.md, \"gc\".\n", 2, []vectors.Fields{
+		verdictCase("drops, and what was seen", good),
+		verdictCase("nothing", (&verdict{}).encode()),
+		verdictCase("version 2, and nothing else that is known", []byte("\x82\xa8preserve\x02\xa3abc\xc3")),
+		verdictCase("packs out of order", with(func(v *verdict) { slices.Reverse(v.Drops[1].Packs) })),
+		verdictCase("a pack twice", with(func(v *verdict) { v.Drops[1].Packs[1] = v.Drops[1].Packs[0] })),
+		verdictCase("drops out of order", with(func(v *verdict) { slices.Reverse(v.Drops) })),
+		verdictCase("two drops of one time", with(func(v *verdict) { v.Drops[1].Since = v.Drops[0].Since })),
+		verdictCase("a drop of nothing", with(func(v *verdict) { v.Drops[0].Packs = nil })),
+		verdictCase("sightings out of order", with(func(v *verdict) { slices.Reverse(v.Seen) })),
+		verdictCase("a sighting of something unknown", with(func(v *verdict) { v.Seen[0].Kind = "ghost" })),
+		verdictCase("a bit of an id flipped", replace("\x66\x00", "\x67\x00")),
+		verdictCase("a billion nanoseconds", with(func(v *verdict) { v.Made.Nsec = 1_000_000_000 })),
+		verdictCase("another key", replace("drops", "drips")),
+		verdictCase("a byte behind its end", append(slices.Clone(good), 0)),
+		verdictCase("cut off", good[:len(good)-1]),
+		verdictCase("empty", nil),
 	})
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"maps"
 	"slices"
 	"sort"
 
@@ -44,7 +45,8 @@ type view struct {
 	sizes []uint64 // of packs
 	large []large
 	gone  map[id.ID]bool // packs whose rows are passed over; see checkPacks
-	names map[id.ID]bool // segments that were read, or found damaged
+	names map[id.ID]bool // segments that were read, or found damaged, or do not count any more
+	state *state         // what collectors have decided
 	// searched: packs that no segment lists were looked for, and are in rows.
 	searched bool
 }
@@ -54,20 +56,44 @@ type large struct {
 	*pack.Segment
 }
 
-// loadView reads all segments. A damaged one is told of and left out: its packs say
-// themselves what is in them. The list may change meanwhile.
+// loadView reads what collectors have decided, and all segments that count. A damaged one is told of
+// and left out: its packs say themselves what is in them. The list may change meanwhile, but of
+// what collectors have decided nothing is missed that was there before the segments were listed.
 func (r *Repo) loadView() (*view, error) {
-	names, err := r.names("index")
-	if err != nil {
-		return nil, err
-	}
+	var names []id.ID
 	v := &view{names: map[id.ID]bool{}}
+	for tries := 0; ; tries++ {
+		var err error
+		if v.state, err = r.readState(); err != nil {
+			return nil, err
+		}
+		if names, err = r.names("index"); err != nil {
+			return nil, err
+		}
+		again, err := r.names("gc")
+		if err != nil {
+			return nil, err
+		}
+		if slices.Equal(again, v.state.epoch) {
+			break
+		}
+		if tries > 100 {
+			return nil, errRestless
+		}
+	}
+	for _, name := range v.state.damaged {
+		r.badVerdict(name)
+	}
 	type file struct {
 		name id.ID
 		size int64
 	}
 	var files []file
 	for _, name := range names {
+		if v.state.replaced[name] {
+			v.names[name] = true
+			continue
+		}
 		info, err := r.o.Stat(object("index", name))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -217,15 +243,18 @@ func (v *view) lookup(i id.ID, bad func(segment id.ID, err error)) iter.Seq[Row]
 	}
 }
 
-// checkPacks lets v pass over the rows of packs that are not there, or not whole, so
-// that nobody relies on them: what put is sent again it stores again, and so the
-// repository heals. It warns of them, where so says what follows; if all that they
-// held is elsewhere, too, there is no more than a note.
+// checkPacks lets v pass over the rows of packs that a collector lets go, and of those that are not
+// there, or not whole, so that nobody relies on them: what put is sent again it stores again,
+// and so the repository heals. Of the latter it warns, where so says what follows; if all that they
+// held is elsewhere, too, there is no more than a note. If so is empty it says nothing.
 func (r *Repo) checkPacks(v *view, so string) {
 	gone := map[id.ID]bool{}
 	unread := 0
 	var first error
 	check := func(name id.ID, size uint64) {
+		if v.state.retired[name] {
+			return
+		}
 		info, err := r.o.Stat(packName(name))
 		if err == nil && uint64(info.Size) == size {
 			return
@@ -246,21 +275,23 @@ func (r *Repo) checkPacks(v *view, so string) {
 			check(p.Name, p.Size)
 		}
 	}
-	if unread > 0 {
+	if unread > 0 && so != "" {
 		r.opts.Warn("packs that cannot be read: %d, the first: %v", unread, first)
 	}
-	switch v.gone = gone; {
-	case len(gone) == 0:
-	case v.loses():
+	v.gone = maps.Clone(v.state.retired)
+	maps.Copy(v.gone, gone)
+	switch {
+	case len(gone) == 0, so == "":
+	case v.loses(gone):
 		r.opts.Warn("%d packs of the repository are missing or not whole: %s", len(gone), so)
 	default:
 		r.opts.Note("%d packs of the repository are missing or not whole, but all that they held is in others", len(gone))
 	}
 }
 
-// loses reports whether any blob is in packs that are gone and in no other. It looks
+// loses reports whether any blob is in packs that are gone and in none that counts. It looks
 // at all rows of the segments that list such packs.
-func (v *view) loses() bool {
+func (v *view) loses(gone map[id.ID]bool) bool {
 	elsewhere := func(row pack.Row) bool {
 		if row.Kind == pack.KindSession || row.Kind == rec.KindSnapshot {
 			return true // each pack has those of its own blobs; and snapshots are objects
@@ -271,17 +302,17 @@ func (v *view) loses() bool {
 		return false
 	}
 	for _, row := range v.rows {
-		if v.gone[v.packs[row.Pack]] && !elsewhere(row) {
+		if gone[v.packs[row.Pack]] && !elsewhere(row) {
 			return true
 		}
 	}
 	for _, s := range v.large {
-		if !slices.ContainsFunc(s.Packs(), func(p pack.Pack) bool { return v.gone[p.Name] }) {
+		if !slices.ContainsFunc(s.Packs(), func(p pack.Pack) bool { return gone[p.Name] }) {
 			continue
 		}
 		for n := range s.Len() {
 			row, err := s.Row(n)
-			if err != nil || v.gone[s.Packs()[row.Pack].Name] && !elsewhere(row) {
+			if err != nil || gone[s.Packs()[row.Pack].Name] && !elsewhere(row) {
 				return true
 			}
 		}
@@ -317,7 +348,11 @@ func (r *Repo) newer(old *view) (*view, error) {
 	if err != nil {
 		return nil, err
 	}
-	same := len(names) == len(old.names)
+	epoch, err := r.names("gc")
+	if err != nil {
+		return nil, err
+	}
+	same := len(names) == len(old.names) && slices.Equal(epoch, old.state.epoch)
 	for _, n := range names {
 		same = same && old.names[n]
 	}
@@ -353,6 +388,23 @@ func (r *Repo) complete() (*view, error) {
 	return r.newer(v)
 }
 
+// errRestless says that collectors come and go all the time.
+var errRestless = errors.New("read the repository: what collectors have decided changes all the time")
+
+// badVerdict tells of a verdict that cannot be read, once.
+func (r *Repo) badVerdict(name id.ID) {
+	r.bad.Lock()
+	told := r.told[name]
+	if r.told == nil {
+		r.told = map[id.ID]bool{}
+	}
+	r.told[name] = true
+	r.bad.Unlock()
+	if !told {
+		r.opts.Note("gc/%s is damaged: what a collector has decided there does not count; the next pv-gc collect replaces it", name)
+	}
+}
+
 // badSegment tells of a segment that cannot be read, once.
 func (r *Repo) badSegment(name id.ID, err error) {
 	r.bad.Lock()
@@ -375,13 +427,19 @@ func (r *Repo) isBad(name id.ID) bool {
 }
 
 // Lookup yields where copies of a blob or session are said to be, in no order
-// that means anything.
+// that means anything, without those in packs that a collector lets go.
 func (r *Repo) Lookup(i id.ID) (iter.Seq[Row], error) {
 	v, err := r.current()
 	if err != nil {
 		return nil, err
 	}
-	return v.lookup(i, r.badSegment), nil
+	return func(yield func(Row) bool) {
+		for row := range v.lookup(i, r.badSegment) {
+			if !v.state.retired[row.Pack] && !yield(row) {
+				return
+			}
+		}
+	}, nil
 }
 
 // IDs calls fn with each blob id of the index once, in ascending order, without
@@ -393,6 +451,8 @@ func (r *Repo) IDs(fn func(id.ID) error) error {
 	if err != nil {
 		return err
 	}
+	own := *v // others read what is let go, as long as it is there
+	v = &own
 	r.checkPacks(v, "what only they held is not in the list")
 	orphans, err := r.orphanIDs(v)
 	if err != nil {

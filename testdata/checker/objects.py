@@ -54,6 +54,66 @@ def parse_config(b):
     return c["repository"]
 
 
+SIGHTINGS = ("checkpoint", "forgotten", "segment", "snapshot")
+
+
+def in_order(values, text):
+    damaged(all(a < b for a, b in zip(values, values[1:])), text)
+
+
+def id_list(b):
+    """Ids one behind another, ascending."""
+    damaged(isinstance(b, bytes) and len(b) % 32 == 0, "a list of ids")
+    ids = [b[at : at + 32] for at in range(0, len(b), 32)]
+    in_order(ids, "the order of ids")
+    return ids
+
+
+def moment(t):
+    damaged(isinstance(t, list) and len(t) == 2 and all(type(n) is int for n in t), "a time")
+    damaged(0 <= t[1] < 10**9, "nanoseconds")
+    return tuple(t)
+
+
+def fields(pairs, *keys):
+    damaged(isinstance(pairs, Map) and [k for k, _ in pairs] == list(keys), "keys")
+    return dict(pairs)
+
+
+@as_damage
+def parse_verdict(b):
+    """What a collector has decided: when, which verdicts it replaces, packs, segments, and what
+    it has seen, (kind, time, ids)."""
+    damaged(0 < len(b) <= 64 << 20, "length")
+    r = Reader(b)
+    pairs = r.value()
+    damaged(isinstance(pairs, Map) and pairs and pairs[0][0] == "preserve", "does not begin as a verdict")
+    version = pairs[0][1]
+    damaged(type(version) is int and version >= 1, "version")
+    must(version == 1, "newer", f"version {version}")
+    f = fields(pairs, "preserve", "made", "replaces", "drops", "seen", "crc")
+    damaged(r.at == len(b) and encode(pairs) == b, "canonical")
+    damaged(f["crc"] == crc32c(b[: len(b) - len(encode(Map([("crc", f["crc"])]))) + 1]), "checksum")
+    packs, segments, times = [], [], []
+    for name in ("drops", "seen"):
+        array(f[name], most=1 << 16)
+    for d in f["drops"]:
+        d = fields(d, "since", "packs", "segments")
+        times.append(moment(d["since"]))
+        its = id_list(d["packs"]), id_list(d["segments"])
+        damaged(its[0] or its[1], "a drop of nothing")
+        packs, segments = packs + its[0], segments + its[1]
+    in_order(times, "the order of drops")
+    seen = []
+    for s in f["seen"]:
+        s = fields(s, "kind", "at", "ids")
+        damaged(s["kind"] in SIGHTINGS, "a kind")
+        seen.append((s["kind"], moment(s["at"]), id_list(s["ids"])))
+        damaged(seen[-1][2], "a sighting of nothing")
+    in_order([s[:2] for s in seen], "the order of sightings")
+    return moment(f["made"]), id_list(f["replaces"]), packs, segments, seen
+
+
 @as_damage
 def parse_pack(b, name=None):
     """The rows of a whole pack: (id, kind, offset, length, crc)."""

@@ -31,15 +31,26 @@ class Repository:
     def __init__(self, directory, key):
         self.dir, self.key, self.sessions = directory, key, {}
         objects.parse_config(contents(os.path.join(directory, "config")))
-        gc = os.path.join(directory, "gc")
-        names = os.listdir(gc) if os.path.isdir(gc) else []
-        must(all(n.startswith(".tmp-") for n in names), "newer", "gc is not empty")
+        retired, replaced = self.collected()
         self.rows, self.packs = [], {}
         for name in ids_in(os.path.join(directory, "index")):
+            if bytes.fromhex(name) in replaced:
+                continue
             _, packs, rows = objects.parse_segment(contents(os.path.join(directory, "index", name)), bytes.fromhex(name))
-            self.packs.update(packs)
-            self.rows += [(i, k, packs[p][0], at, n) for i, k, p, at, n in rows]
+            self.packs.update((p, size) for p, size in packs if p not in retired)
+            self.rows += [(i, k, packs[p][0], at, n) for i, k, p, at, n in rows if packs[p][0] not in retired]
         self.rows.sort()
+
+    def collected(self):
+        """The packs and segments that collectors have let go."""
+        verdicts = {}
+        for name in ids_in(os.path.join(self.dir, "gc")):
+            b = contents(os.path.join(self.dir, "gc", name))
+            must(objects.sha256(b).hex() == name, "damaged", "another verdict in its place")
+            verdicts[bytes.fromhex(name)] = objects.parse_verdict(b)
+        old = {i for _, replaces, _, _, _ in verdicts.values() for i in replaces}
+        now = [v for name, v in verdicts.items() if name not in old]
+        return {p for v in now for p in v[2]}, {s for v in now for s in v[3]}
 
     def pack_path(self, name):
         return os.path.join(self.dir, "packs", name.hex()[:2], name.hex())

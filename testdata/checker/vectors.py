@@ -143,6 +143,16 @@ def check_signature(c):
     )
 
 
+def check_verdict(c):
+    made, replaces, packs, segments, seen = objects.parse_verdict(raw(c["object"]))
+    equal(objects.sha256(raw(c["object"])), c["name"], "name")
+    equal(f"{made[0]}.{made[1]:09d}", c["made"], "made")
+    equal(b"".join(replaces), c["replaces"] or b"", "replaces")
+    equal(b"".join(packs), c["packs"] or b"", "packs")
+    equal(b"".join(segments), c["segments"] or b"", "segments")
+    equal(b"".join(i for s in seen for i in s[2]), c["seen"] or b"", "seen")
+
+
 def check_config(c):
     equal(objects.parse_config(raw(c["config"])), c["repository"], "repository")
 
@@ -210,6 +220,7 @@ FILES = {
     "crypto/blobs.txt": check_blob,
     "crypto/snapshots.txt": check_signature,
     "repository/config.txt": check_config,
+    "repository/gc.txt": check_verdict,
     "repository/packs.txt": check_pack,
     "repository/segments.txt": check_segment,
     "repository/snapshots.txt": check_snapshot_object,

@@ -2,6 +2,7 @@ package get_test
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -149,7 +150,7 @@ func TestUsage(t *testing.T) {
 // quiet.
 func TestFailsInBand(t *testing.T) {
 	t.Parallel()
-	dir := fill(t, storetest.New(1).Tree(1, 1, 2, 10))
+	dir := fill(t, storetest.New(1).Tree(1, 1, 2, 10), storetest.New(2).Tree(1, 1, 2, 10))
 	forgotten := storetest.New(1).Tree(1, 1, 2, 10).Snapshot().ID.String()
 	unknown := strings.Repeat("1", 64)
 	for name, c := range map[string]struct {
@@ -169,11 +170,12 @@ func TestFailsInBand(t *testing.T) {
 		checkFail(t, name, c.prepare, strings.NewReader(in), c.args, c.text)
 	}
 	// This makes all others fail, so it comes last.
-	checkFail(t, "collected", func() error { return os.WriteFile(dir+"/gc/x", nil, 0o600) }, nil, []string{dir, unknown}, "collected by a newer version of Preserve: upgrade")
-	for _, args := range [][]string{{dir, "--ids"}, {dir, "--has", unknown}} {
-		if status, out, errs := runGet(nil, args...); status != 1 || len(out) != 0 || !strings.Contains(errs, "upgrade") {
-			t.Errorf("%q: %d %q %q", args, status, out, errs)
-		}
+	later := []byte("\x82\xa8preserve\x02\xa3abc\xc3") // a verdict of version 2
+	name := fmt.Sprintf("%s/gc/%x", dir, sha256.Sum256(later))
+	at := storetest.New(2).Tree(1, 1, 2, 10).Snapshot().ID.String()
+	checkFail(t, "collected", func() error { return os.WriteFile(name, later, 0o600) }, nil, []string{dir, "--copy", at}, "collected by a newer version of Preserve: upgrade")
+	if status, out, errs := runGet(nil, dir, "--ids"); status != 1 || len(out) != 0 || !strings.Contains(errs, "upgrade") {
+		t.Errorf("%d %q %q", status, out, errs)
 	}
 }
 
