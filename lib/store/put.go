@@ -21,7 +21,7 @@ const (
 	barrierRows  = 256 << 10
 	// maxChecked bounds what is remembered of the metadata of a run; what is
 	// forgotten is checked again.
-	maxChecked = 1 << 20
+	maxChecked = 1 << 18
 	// maxMisses bounds the misses that are told one by one.
 	maxMisses = 1 << 20
 )
