@@ -57,7 +57,7 @@ func Recover(env *tool.Env, talk string, q RecoverRequest) (*Run, error) {
 			r.Locked = true
 			// Of a key that is not kept pv-key has nothing to say. The script opens both files
 			// and removes them.
-			return r.arguments(unlockName, slices.Concat([]string{"-q", "-k", "/dev/fd/5"}, q.secret())...)
+			return r.arguments(unlockName, slices.Concat([]string{"-q", "-k", "/dev/fd/5", "--wrapped"}, q.secret())...)
 		})
 	}
 	run, err := r.recover(q)

@@ -19,9 +19,11 @@ import (
 var holders = []int{8, 7}
 
 // hold runs a command that finds the key in PV_KEY, as often as it and its children
-// read it. The key is in memory only. It returns only if that fails.
-func hold(env *tool.Env, path string, fd int, argv []string) error {
-	k, err := loadAny(env, path, fd)
+// read it. The key is in memory only. With wrapped a key that opens without a passphrase is
+// refused: whoever has a repository can put one of his own there, with snapshots of his own. It returns
+// only if that fails.
+func hold(env *tool.Env, path string, fd int, wrapped bool, argv []string) error {
+	k, err := loadAny(env, path, fd, wrapped)
 	if err != nil {
 		return err
 	}
@@ -78,12 +80,16 @@ func environment(env []string, n int) []string {
 }
 
 // loadAny reads a key file, or opens a wrapped key with its passphrase.
-func loadAny(env *tool.Env, path string, fd int) (*key.Key, error) {
+func loadAny(env *tool.Env, path string, fd int, wrapped bool) (*key.Key, error) {
 	data, warning, err := key.ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
 	k, err := key.Parse(data)
+	if wrapped && !errors.Is(err, key.ErrWrapped) {
+		return nil, &tool.Hint{Err: fmt.Errorf("key file %q: %w", path, key.ErrNotWrapped),
+			Text: "nothing vouches for a key in a repository but your passphrase"}
+	}
 	if errors.Is(err, key.ErrWrapped) {
 		w, err := key.ParseWrapped(data)
 		if err == nil {

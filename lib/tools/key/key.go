@@ -24,7 +24,7 @@ const usage = `usage: pv-key new -o MASTER
        pv-key unwrap -o FILE [--passphrase-file FILE] <WRAPPED
        pv-key paper -k MASTER >PAGE
        pv-key from-paper -o MASTER [<PAGE]
-       pv-key hold -k KEY [--passphrase-file FILE] -- COMMAND [ARGUMENT…]
+       pv-key hold -k KEY [--wrapped] [--passphrase-file FILE] -- COMMAND [ARGUMENT…]
 
 new makes a master key: keep it offline, for without it and the keys derived
 from it no backup can be read. derive makes keys for daily work:
@@ -58,6 +58,8 @@ key that comes from a pipe (-k <(age -d key.age)), and for a wrapped key.
   --passphrase-fd N, --passphrase-file FILE
                      take the passphrase from this open file, or from FILE, not from
                      the terminal
+  --wrapped      KEY must be a wrapped key: one that comes from a repository, which
+                 may be anybody's if it opens without a passphrase
   -q             say only errors and warnings
   -v             say more
 `
@@ -72,6 +74,7 @@ func Run(env *tool.Env) error {
 	memory := fs.Int("memory", key.DefaultMemory>>10, "")
 	fd := fs.Int("passphrase-fd", -1, "")
 	file := fs.String("passphrase-file", "", "")
+	wrapped := fs.Bool("wrapped", false, "")
 	words, err := env.Parse(fs, usage)
 	if err != nil {
 		return err
@@ -139,10 +142,10 @@ func Run(env *tool.Env) error {
 		if len(words) == 0 {
 			return tool.Usagef("hold needs a command, behind --")
 		}
-		if err := check(fs, words, len(words), "k", "passphrase-fd?", "passphrase-file?"); err != nil {
+		if err := check(fs, words, len(words), "k", "wrapped?", "passphrase-fd?", "passphrase-file?"); err != nil {
 			return err
 		}
-		return hold(env, *master, *fd, words)
+		return hold(env, *master, *fd, *wrapped, words)
 	}
 	return tool.Usagef("%q: not %s", verb, verbs)
 }

@@ -1,7 +1,12 @@
 package open
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
+	"errors"
+	"io"
 	"math"
 	"strings"
 	"testing"
@@ -11,6 +16,7 @@ import (
 	"preserve/lib/rec"
 	"preserve/lib/sealtest"
 	"preserve/lib/snap"
+	"preserve/lib/tool"
 	"preserve/lib/visible"
 )
 
@@ -34,7 +40,7 @@ func TestNoRawText(t *testing.T) {
 	for _, args := range [][]string{
 		{"-l"}, {}, {"--pick", "latest", "-l"}, {"--pick", "home", "-l"}, {"--pick", raw, "-l"}, {"--pick", raw + "not", "-l"}, {"--pick", last.ID.String()[:9], "-l"},
 	} {
-		for _, key := range []string{"list", "write"} {
+		for _, key := range []string{"list", "cut"} {
 			out, said, _ := run(s.Out.Bytes(), append([]string{"-k", sealtest.KeyFile(key), "--snapshots"}, args...)...)
 			if out == "" && said == "" {
 				t.Errorf("%q with a %s key: nothing", args, key)
@@ -84,5 +90,74 @@ func TestTimesThatNobodyHas(t *testing.T) {
 	}
 	if out, said, status = run(s.Out.Bytes(), "-k", sealtest.KeyFile("list"), "--snapshots", "-l"); status != 0 || said != "" || strings.Count(out, "\n") != len(times) {
 		t.Error(status, said, out)
+	}
+}
+
+// TestOldestIsSigned: a store that says of a snapshot that it arrived first does not silence that the one
+// before it is gone.
+func TestOldestIsSigned(t *testing.T) {
+	s := sealtest.New(t, rec.Loose)
+	p := s.Page([]*rec.Entry{dir("a")})
+	a := s.Snapshot(p, snap.Snapshot{Label: "home", Time: rec.Time{Sec: 100}})
+	b := s.Snapshot(p, snap.Snapshot{Label: "home", Time: rec.Time{Sec: 200}, Prev: id.ID{5}})
+	_, said, status := run(listOf(s, []*rec.Blob{b, a}), "-q", "-k", sealtest.KeyFile("list"), "--snapshots")
+	if status != 0 || !strings.Contains(said, "snapshot "+b.ID.Short()+" of ") || !strings.Contains(said, "which is not here") {
+		t.Errorf("%d %s", status, said)
+	}
+}
+
+// TestManyReasons: of the reasons why snapshots do not open there are no more than a bound.
+func TestManyReasons(t *testing.T) {
+	s := sealtest.New(t, rec.Loose)
+	b := s.Snapshot(s.Page([]*rec.Entry{dir("a")}), snap.Snapshot{})
+	for n := range maxReasons + 5 {
+		session := s.Box.Session()
+		binary.BigEndian.PutUint32(session[5:], uint32(n)) // in the key id
+		fake := *b
+		fake.ID, fake.SID = id.ID{byte(n), byte(n >> 8), 1}, sha256.Sum256(session)
+		fake.CRC = fake.Sum()
+		s.Put(&rec.Session{Data: session}, &rec.Stored{ID: fake.ID}, &fake)
+	}
+	s.Put(&rec.End{})
+	out, _, status := run(s.Out.Bytes(), "-k", sealtest.KeyFile("list"), "--snapshots")
+	if status != 0 || strings.Count(out, `"unread":"the key does not open it"`) != 5 || strings.Count(out, "\n") != maxReasons+5 {
+		t.Errorf("status %d, %d lines, %d without a reason", status, strings.Count(out, "\n"), strings.Count(out, `"unread":"the key does not open it"`))
+	}
+}
+
+// TestListLimits: a list without end is given up.
+func TestListLimits(t *testing.T) {
+	s := sealtest.New(t, rec.Loose)
+	b := s.Snapshot(s.Page([]*rec.Entry{dir("a")}), snap.Snapshot{})
+	for name, next := range map[string]func(w *rec.Writer, i id.ID) error{
+		"marks": func(w *rec.Writer, i id.ID) error { return w.Write(&rec.Missing{ID: i}) },
+		"snapshots": func(w *rec.Writer, i id.ID) error {
+			c := *b
+			c.ID = i
+			c.CRC = c.Sum()
+			return errors.Join(w.Write(&rec.Stored{ID: i}), w.Write(&c))
+		},
+	} {
+		in, out := io.Pipe()
+		written := make(chan int, 1)
+		go func() {
+			n := 0
+			w := rec.NewWriter(out)
+			err := errors.Join(w.Write(&rec.Head{Kind: rec.Sealed, Order: rec.Loose}), w.Write(&rec.Session{Data: s.Box.Session()}))
+			for ; err == nil && n < 2*maxListed; n++ {
+				var i id.ID
+				binary.BigEndian.PutUint32(i[:], uint32(n+1))
+				err = next(w, i)
+			}
+			written <- n
+		}()
+		var stdout, said bytes.Buffer
+		env := tool.NewEnv("pv-open", []string{"--snapshots"}, in, &stdout, &said)
+		status := env.Status(Run(env))
+		env.Cleanup()
+		in.Close()
+		if n := <-written; status != 1 || !strings.Contains(said.String(), "more than 1048576 ") || n < maxListed || n > maxListed+10_000 {
+			t.Errorf("%s: %d after %d: %s", name, status, n, said.String())
+		}
 	}
 }
