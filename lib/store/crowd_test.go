@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -87,6 +88,16 @@ func TestCrowdOfCopies(t *testing.T) {
 	}
 }
 
+// What is there twice is counted once: then few copies may be left, and none of them is passed over.
+func TestFewCopies(t *testing.T) {
+	t.Parallel()
+	for _, n := range []int{0, 1, 9, maxRows / 2, maxRows/2 + 1, maxRows} {
+		if got := len(ends(make([]Row, n))); got != min(n, maxRows/2) {
+			t.Errorf("%d of %d copies are left", got, n)
+		}
+	}
+}
+
 // A blob of which the copy that is there is damaged is stored again when it comes again, data too,
 // and then all is whole.
 func TestDamagedIsStoredAgain(t *testing.T) {
@@ -119,5 +130,29 @@ func TestDamagedIsStoredAgain(t *testing.T) {
 		if got, err := walkAll(mustOpen(t, dir, &log{}), tree.Snapshot().ID, false); err != nil || !same(got, downOrder(tree, false)) {
 			t.Errorf("kind %d: %v %q", b.Kind, err, got)
 		}
+	}
+}
+
+// Somebody has stored another blob under the id of a snapshot, with the same root: the true one is
+// stored beside it, so that the snapshot can be had from the packs if its objects are lost.
+func TestSnapshotRubbishFirst(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	m := storetest.New(1)
+	tree := m.Tree(2, 2, 2, 100)
+	mustCreate(t, dir)
+	rubbish := twin(m, tree.Snapshot(), rec.KindSnapshot)
+	heal(t, dir, 5, m, rubbish)
+	putTree(t, dir, tree)
+	for _, kind := range []string{"snapshots", "checkpoints"} {
+		if err := os.Remove(filepath.Join(dir, kind, tree.Snapshot().ID.String())); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := tries(t, dir, tree.Snapshot()); n != 2 {
+		t.Errorf("the true snapshot comes at try %d", n)
+	}
+	if p := putTree(t, dir, tree); p.Count.New != 0 {
+		t.Errorf("%d blobs were stored again", p.Count.New)
 	}
 }

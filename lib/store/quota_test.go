@@ -121,19 +121,96 @@ func TestQuotaCountsAll(t *testing.T) {
 	}
 }
 
-// It is never exceeded by as much as the end of a pack.
+// It is never exceeded by as much as the end of a pack, or a session.
 func TestQuotaIsExact(t *testing.T) {
 	t.Parallel()
-	for max := int64(90_000); max < 100_000; max += 500 {
+	for _, sessions := range []bool{false, true} {
+		for max := int64(90_000); max < 100_000; max += 500 {
+			dir := filepath.Join(t.TempDir(), "repo")
+			p := quotaPut(t, dir, max)
+			fill(t, p, storetest.New(1), 1, sessions)
+			if err := p.Keep(); err != nil {
+				t.Fatal(err)
+			}
+			if used := sizeOfFiles(t, dir); used > max {
+				t.Errorf("sessions %v: %d bytes of %d", sessions, used, max)
+			}
+		}
+	}
+}
+
+// Nor by the objects of a snapshot, which have its blob twice more.
+func TestQuotaOfACommit(t *testing.T) {
+	t.Parallel()
+	m := storetest.New(1)
+	page := m.Blob(rec.KindPage, 100)
+	tree := &storetest.Tree{Session: m.Session, Blobs: []*rec.Blob{page, m.Blob(rec.KindSnapshot, 300_000, page)}}
+	committed, refused := 0, 0
+	for max := int64(80_000); max < 1_200_000; max += 40_000 {
 		dir := filepath.Join(t.TempDir(), "repo")
 		p := quotaPut(t, dir, max)
-		fill(t, p, storetest.New(1), 1, false)
-		if err := p.Keep(); err != nil {
+		err := send(p, tree)
+		if err == nil {
+			_, err = p.Commit()
+		}
+		var quota *QuotaError
+		switch {
+		case err == nil:
+			committed++
+		case errors.As(err, &quota):
+			refused++
+			_ = p.Keep() // as much as there is room for
+		default:
 			t.Fatal(err)
 		}
 		if used := sizeOfFiles(t, dir); used > max {
-			t.Errorf("%d bytes of %d", used, max)
+			t.Errorf("%v: %d bytes of %d", err, used, max)
 		}
+	}
+	if committed == 0 || refused == 0 {
+		t.Fatal(committed, refused)
+	}
+}
+
+// Nor by the segments in which a put lists what one that was killed has left.
+func TestQuotaOfAdoption(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "repo")
+	m := storetest.New(1)
+	killed := mustPut(t, mustCreate(t, dir), nil)
+	err := killed.Session(m.Session)
+	for _, b := range m.Data(500, 1) {
+		err = errors.Join(err, killed.Blob(b))
+	}
+	for k, o := range killed.open {
+		if killed.open[k] = nil; o != nil {
+			err = errors.Join(err, killed.finish(o))
+		}
+	}
+	killed.background.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := sizeOfFiles(t, dir)
+	for _, more := range []int64{0, 4 << 10, 16 << 10, 24 << 10} {
+		var quota *QuotaError
+		p, err := mustOpen(t, dir, &log{}).NewPut(nil, PutOptions{MaxBytes: was + more, Log: true})
+		if !errors.As(err, &quota) {
+			t.Fatalf("%d: %v", more, err)
+		}
+		if p != nil {
+			p.Close()
+		}
+		if used := sizeOfFiles(t, dir); used > was {
+			t.Errorf("%d: %d bytes of %d", more, used, was)
+		}
+	}
+	const enough = 128 << 10
+	if p := quotaPut(t, dir, was+enough); p.Count.Adopted != 1 {
+		t.Error("not adopted")
+	}
+	if used := sizeOfFiles(t, dir); used > was+enough || used == was {
+		t.Errorf("%d bytes, %d before", used, was)
 	}
 }
 

@@ -130,19 +130,19 @@ func TestOtherReferencesAreCarried(t *testing.T) {
 	}
 	// Not behind each other, another copy is an error of the stream; and no more than a few are taken.
 	p := mustPut(t, mustCreate(t, t.TempDir()), nil)
-	if err := errors.Join(p.Session(junk.Session), p.Blob(d[0]), p.Blob(empty)); err != nil {
+	if err := errors.Join(p.Session(junk.Session), p.Blob(d[0]), p.Blob(d[1]), p.Blob(empty)); err != nil {
 		t.Fatal(err)
 	}
 	was := p.Count.New
 	for range 3 * maxCopies {
-		if err := errors.Join(p.Blob(twin(junk, empty, 1, d[0])), p.Blob(twin(junk, empty, 1))); err != nil {
+		if err := errors.Join(p.Blob(twin(junk, empty, 1, d[0], d[1])), p.Blob(twin(junk, empty, 1, d[1]))); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if n := p.Count.New - was; n > maxCopies {
 		t.Errorf("%d copies were stored", n)
 	}
-	if err := errors.Join(p.Blob(d[1]), p.Blob(twin(junk, empty, 1, d[1]))); !errors.Is(err, ErrConflict) {
+	if err := errors.Join(p.Blob(d[0]), p.Blob(twin(junk, empty, 1, d[0]))); !errors.Is(err, ErrConflict) {
 		t.Error(err)
 	}
 	// None is whole.
