@@ -49,6 +49,9 @@ func Verify(env *tool.Env, talk string, q VerifyRequest) (*Run, error) {
 				}
 				r.env.Say("passed over: %d %s that the key does not open, or that no writer of its master signed; the first: %s: %s", l.unread, snapshots, l.first, l.why)
 			}
+			if l.partial > 0 {
+				r.env.Say("passed over: %s listed as if whole", plural(l.partial, "checkpoint of a run that did not end,", "checkpoints of runs that did not end,"))
+			}
 			if r.notWhole { // what is wrong was named
 				r.Worst = 3
 			}
@@ -73,6 +76,7 @@ type list struct {
 	revoked    int      // others, of revoked writers
 	unread     int      // and those that do not open
 	first, why string   // of those
+	partial    int      // and parts of runs
 	all        bool     // what does not open counts, too: there is no key
 
 	part []byte
@@ -108,6 +112,7 @@ func (l *list) line(text []byte) error {
 		ID      string
 		Revoked bool
 		Unread  string
+		Partial bool
 	}
 	if err := json.Unmarshal(text, &line); err != nil || !isID(line.ID) {
 		return fmt.Errorf("%w: %.100q", errListLine, text)
@@ -119,6 +124,8 @@ func (l *list) line(text []byte) error {
 		}
 	case line.Revoked && !l.allow:
 		l.revoked++
+	case line.Partial && !l.all:
+		l.partial++
 	default:
 		l.ids = append(l.ids, line.ID)
 	}

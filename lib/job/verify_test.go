@@ -10,19 +10,19 @@ import (
 
 // Which snapshots of a list are verified.
 func TestListed(t *testing.T) {
-	text := `{"id":"` + sid(1) + `","writer":"a"}` + "\n" + `{"id":"` + sid(2) + `","revoked":true}` + "\n" + `{"id":"` + sid(3) + `","unread":"key"}` + "\n" + `{"id":"` + sid(4) + `","unread":"forged"}` + "\n"
+	text := `{"id":"` + sid(1) + `","writer":"a"}` + "\n" + `{"id":"` + sid(2) + `","revoked":true}` + "\n" + `{"id":"` + sid(3) + `","unread":"key"}` + "\n" + `{"id":"` + sid(4) + `","unread":"forged"}` + "\n" + `{"id":"` + sid(5) + `","partial":true}` + "\n"
 	for _, c := range []struct {
 		allow   bool
 		want    []string
 		revoked int
 	}{{false, []string{sid(1)}, 1}, {true, []string{sid(1), sid(2)}, 0}} {
 		l := &list{allow: c.allow}
-		if err := take(l, text, 7); err != nil || l.revoked != c.revoked || !slices.Equal(l.ids, c.want) || l.unread != 2 || l.first != sid(3) || l.why != "key" {
+		if err := take(l, text, 7); err != nil || l.revoked != c.revoked || !slices.Equal(l.ids, c.want) || l.unread != 2 || l.partial != 1 || l.first != sid(3) || l.why != "key" {
 			t.Errorf("%v: %+v, %v", c.allow, l, err)
 		}
 	}
 	l := &list{all: true, allow: true}
-	if err := take(l, text, 1000); err != nil || !slices.Equal(l.ids, []string{sid(1), sid(2), sid(3), sid(4)}) {
+	if err := take(l, text, 1000); err != nil || !slices.Equal(l.ids, []string{sid(1), sid(2), sid(3), sid(4), sid(5)}) {
 		t.Errorf("without a key: %+v, %v", l, err)
 	}
 	l = &list{}

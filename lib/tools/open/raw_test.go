@@ -161,3 +161,27 @@ func TestListLimits(t *testing.T) {
 		}
 	}
 }
+
+// TestListedUnderAnotherID: what is listed under an id is that snapshot, and nothing else.
+func TestListedUnderAnotherID(t *testing.T) {
+	s := sealtest.New(t, rec.Loose)
+	p := s.Page([]*rec.Entry{dir("a")})
+	a, b := s.Snapshot(p, snap.Snapshot{Label: "old"}), s.Snapshot(p, snap.Snapshot{Label: "new"})
+	session := &rec.Session{Data: s.Box.Session()}
+	for name, rs := range map[string][]rec.Record{
+		"another's":         {&rec.Stored{ID: a.ID}, b},
+		"none":              {b},
+		"two of one":        {&rec.Stored{ID: a.ID}, a, b},
+		"a page":            {&rec.Stored{ID: p.ID}, p},
+		"another behind it": {&rec.Stored{ID: a.ID}, &rec.Stored{ID: b.ID}, a},
+	} {
+		s := sealtest.New(t, rec.Loose)
+		s.Put(session).Put(rs...).Put(&rec.End{})
+		for _, args := range [][]string{{}, {"-k", sealtest.KeyFile("list")}, {"-k", sealtest.KeyFile("list"), "--pick", "latest"}} {
+			out, said, status := run(s.Out.Bytes(), append([]string{"--snapshots"}, args...)...)
+			if status != 1 || out != "" || !strings.Contains(said, "in a list of snapshots") {
+				t.Errorf("%s, %q: %d %q %s", name, args, status, out, said)
+			}
+		}
+	}
+}
