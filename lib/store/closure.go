@@ -51,7 +51,7 @@ func (p *Put) came(b *rec.Blob) (bool, error) {
 		switch {
 		case was == p.shape(b.Kind, b.Refs)|received:
 		case p.just == b.ID && rootKinds.Has(b.Kind) && rootKinds.Has(kindOf(was)):
-			return p.last.id == b.ID && p.last.copies > maxCopies, nil
+			return p.last.id == b.ID && p.last.copies > maxShapes, nil
 		default:
 			return false, conflict(b.ID, shapeText(b.Kind, b.NRefs()), fmt.Sprintf("as kind %d with other references", kindOf(was)))
 		}

@@ -100,7 +100,7 @@ func (u *upward) visit(i id.ID, want Kinds) bool {
 	item.Free()
 	// First what all copies refer to, and then these one after the other.
 	for n := range 2 * len(several) {
-		item, err := u.r.shaped(i, want, several[n%len(several)])
+		item, err := u.r.shaped(several[n%len(several)])
 		if err != nil {
 			return u.finished(&job{Answer: Answer{ID: i, Err: err}})
 		}

@@ -273,17 +273,17 @@ func (p *pipeline) answer(j *job) {
 // copy reads the copy that a job is for.
 func (p *pipeline) copy(j *job) (*Item, error) {
 	if j.shape != nil {
-		return p.r.shaped(j.ID, j.want, *j.shape)
+		return p.r.shaped(*j.shape)
 	}
 	item, err := p.r.Copy(j.ID, j.want, j.nth)
 	if err != nil || !p.walks {
 		return item, err
 	}
-	if j.shapes, err = p.trees.of(item, j.want); err != nil || len(j.shapes) == 0 || j.shapes[0] == shapeOf(item.Blob) {
+	if j.shapes, err = p.trees.of(item, j.want); err != nil || len(j.shapes) == 0 {
 		return item, err
 	}
 	item.Free()
-	return p.r.shaped(j.ID, j.want, j.shapes[0])
+	return p.r.shaped(j.shapes[0])
 }
 
 // more reads other copies of a blob that agree with it in kind and references, in the order in
@@ -356,7 +356,19 @@ func (w *walk) visit(j *job) bool {
 	for n := 1; n < len(j.shapes); n++ {
 		k := w.p.job(j.ID, j.want)
 		k.shape = &j.shapes[n]
-		if !w.p.start(k) || !w.p.enqueue(k) || !w.below(k) {
+		if !w.p.start(k) {
+			return false
+		}
+		select {
+		case <-k.done:
+		case <-w.p.quit:
+			return false
+		}
+		if k.Err != nil { // only the first copy is reported missing
+			k.from.give(k.size)
+			continue
+		}
+		if !w.p.enqueue(k) || !w.below(k) {
 			return false
 		}
 	}

@@ -2,7 +2,6 @@ package store
 
 import (
 	"crypto/sha256"
-	"errors"
 	"sync"
 
 	"preserve/lib/id"
@@ -13,17 +12,24 @@ import (
 // them, and only the key tells which is true. What is given to whoever has the key is
 // each of them, with what it refers to, if that is all there.
 
-// maxShapes bounds the copies of a page with different references that are given.
-const maxShapes = 4
+// maxShapes bounds the copies of a page with different references that are given. However many somebody
+// has stored, the true one is to be among them.
+const maxShapes = maxRows / 2
 
-// A shape tells copies of a page apart by kind and references.
-type shape [sha256.Size]byte
+// A shape is a copy of a page with other references, or of another kind, than those that are tried before it.
+type shape struct {
+	row  Row
+	next int // the number of the copy behind it; 0 if there is none
+}
 
-func shapeOf(b *rec.Blob) shape {
+// A key tells shapes apart.
+type key [sha256.Size]byte
+
+func keyOf(b *rec.Blob) key {
 	h := sha256.New()
 	h.Write([]byte{b.Kind})
 	h.Write(b.Refs)
-	return shape(h.Sum(nil))
+	return key(h.Sum(nil))
 }
 
 // shapes finds out which copies of pages are whole: everything that they reach is there. It may
@@ -35,62 +41,83 @@ type shapes struct {
 }
 
 // of returns the shapes of the copies of a page, of which first is the one that is tried first, in the order in which they
-// are tried: those of whole copies, or, if no copy is whole, of the first two. It returns nil if
-// all copies that are tried have one shape.
-func (s *shapes) of(first *Item, want Kinds) ([]shape, error) {
+// are tried: those of whole copies, or, if no copy is whole, the first two. It returns nil if
+// all copies have one shape.
+func (s *shapes) of(first *Item, want Kinds) (good []shape, err error) {
 	if first.Next == 0 || first.Blob.Kind == rec.KindData {
 		return nil, nil
 	}
-	list, err := s.distinct(first.Blob.ID, want)
-	if err != nil || len(list) < 2 {
-		return nil, err
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var all, good []shape
-	for _, c := range list {
-		all = append(all, c.shape)
-		whole, err := s.all(c.kind, c.refs)
-		if err != nil {
-			return nil, err
-		}
-		if whole {
-			good = append(good, c.shape)
-		}
+	var two []shape
+	var held struct { // the first one, until another comes
+		kind uint8
+		refs []id.ID
 	}
-	if len(good) == 0 {
-		return all[:2], nil
+	judge := func(c shape, kind uint8, refs []id.ID) error {
+		whole, err := s.all(kind, refs)
+		if whole && len(good) < maxShapes {
+			good = append(good, c)
+		}
+		return err
+	}
+	err = s.distinct(first.Blob.ID, want, func(c shape, kind uint8, refs []id.ID) (bool, error) {
+		if len(two) < 2 {
+			two = append(two, c)
+		}
+		if len(two) == 1 {
+			held.kind, held.refs = kind, refs
+			return true, nil
+		}
+		if held.refs != nil {
+			if err := judge(two[0], held.kind, held.refs); err != nil {
+				return false, err
+			}
+			held.refs = nil
+		}
+		return len(good) < maxShapes, judge(c, kind, refs)
+	})
+	switch {
+	case err != nil || len(two) < 2:
+		return nil, err
+	case len(good) == 0:
+		return two, nil
 	}
 	return good, nil
 }
 
-// A shaped is what copies of one shape have in common.
-type shaped struct {
-	shape
-	kind uint8
-	refs []id.ID
-}
-
-// distinct returns the different shapes of the copies of a page, maxShapes at most.
-func (s *shapes) distinct(i id.ID, want Kinds) (list []shaped, err error) {
+// distinct calls fn with the different shapes of the copies of a page, one after the other, until it
+// returns false.
+func (s *shapes) distinct(i id.ID, want Kinds, fn func(c shape, kind uint8, refs []id.ID) (bool, error)) error {
 	v, err := s.r.current()
 	if err != nil {
-		return nil, err
+		return err
 	}
-	seen := map[shape]bool{}
+	seen := map[key]bool{}
 	rows, _ := s.r.copies(v, i, want)
-	for _, row := range rows[:min(len(rows), maxTried)] {
-		b, raw, err := s.r.readBlob(row)
+	for n, row := range rows {
+		item, err := s.r.item(row)
 		if err != nil {
 			continue
 		}
-		if k := shapeOf(b); !seen[k] && len(list) < maxShapes {
-			seen[k] = true
-			list = append(list, shaped{k, b.Kind, distinct(b.Refs)})
+		k, kind, refs := keyOf(item.Blob), item.Blob.Kind, distinct(item.Blob.Refs)
+		item.Free()
+		if seen[k] {
+			continue
 		}
-		putBuffer(raw)
+		seen[k] = true
+		if refs == nil {
+			refs = []id.ID{}
+		}
+		c := shape{row, n + 1}
+		if c.next == len(rows) {
+			c.next = 0
+		}
+		if more, err := fn(c, kind, refs); err != nil || !more {
+			return err
+		}
 	}
-	return list, nil
+	return nil
 }
 
 // all reports whether everything that a copy with these references reaches is there.
@@ -114,22 +141,16 @@ func (s *shapes) all(kind uint8, refs []id.ID) (bool, error) {
 }
 
 // any reports whether a copy of a page is whole.
-func (s *shapes) any(i id.ID, want Kinds) (bool, error) {
+func (s *shapes) any(i id.ID, want Kinds) (whole bool, err error) {
 	if whole, ok := s.whole[i]; ok {
 		return whole, nil
 	}
-	list, err := s.distinct(i, want)
+	err = s.distinct(i, want, func(_ shape, kind uint8, refs []id.ID) (bool, error) {
+		whole, err = s.all(kind, refs)
+		return !whole, err
+	})
 	if err != nil {
 		return false, err
-	}
-	whole := false
-	for _, c := range list {
-		if whole, err = s.all(c.kind, c.refs); err != nil {
-			return false, err
-		}
-		if whole {
-			break
-		}
 	}
 	if s.whole == nil || len(s.whole) >= maxChecked {
 		s.whole = map[id.ID]bool{}
@@ -138,18 +159,11 @@ func (s *shapes) any(i id.ID, want Kinds) (bool, error) {
 	return whole, nil
 }
 
-// shaped reads the first copy of a page that has a shape.
-func (r *Repo) shaped(i id.ID, want Kinds, k shape) (*Item, error) {
-	for n, more := 0, true; more; {
-		item, err := r.Copy(i, want, n)
-		if err != nil {
-			return nil, err
-		}
-		if shapeOf(item.Blob) == k {
-			return item, nil
-		}
-		n, more = item.Next, item.Next > 0
-		item.Free()
+// shaped reads the copy of a shape.
+func (r *Repo) shaped(c shape) (*Item, error) {
+	item, err := r.item(c.row)
+	if err == nil {
+		item.Next = c.next
 	}
-	return nil, errors.New("a copy of it is not there any more")
+	return item, err
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"preserve/lib/id"
@@ -134,12 +135,12 @@ func TestOtherReferencesAreCarried(t *testing.T) {
 		t.Fatal(err)
 	}
 	was := p.Count.New
-	for range 3 * maxCopies {
+	for range maxShapes {
 		if err := errors.Join(p.Blob(twin(junk, empty, 1, d[0], d[1])), p.Blob(twin(junk, empty, 1, d[1]))); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := p.Count.New - was; n > maxCopies {
+	if n := p.Count.New - was; n > maxShapes {
 		t.Errorf("%d copies were stored", n)
 	}
 	if err := errors.Join(p.Blob(d[0]), p.Blob(twin(junk, empty, 1, d[0]))); !errors.Is(err, ErrConflict) {
@@ -155,5 +156,48 @@ func TestOtherReferencesAreCarried(t *testing.T) {
 	s := &Snapshot{rec.Stored{ID: tree.Snapshot().ID}, m.Session, tree.Snapshot()}
 	if copies, missing := given(t, func(give func(*Answer) error) error { return r.Down(s, false, give) }); missing == 0 || len(copies[page.ID]) != 2 || copies[page.ID][1] != page.CRC {
 		t.Errorf("%d are missing, %x", missing, copies[page.ID])
+	}
+}
+
+// However many pages somebody has stored under an id before the true one and after it, all of
+// which refer to what is there, the true one is given with them, and copied.
+func TestManyOtherReferences(t *testing.T) {
+	t.Parallel()
+	m, junk := storetest.New(1), storetest.New(2)
+	tree := m.Tree(2, 2, 2, 100)
+	page := firstPage(tree)
+	dir := t.TempDir()
+	mustCreate(t, dir)
+	const many = 60
+	data := junk.Data(2*many, 20)
+	heal(t, dir, 9, junk, data...)
+	for n, d := range data {
+		if n == many {
+			putTree(t, dir, tree)
+		}
+		heal(t, dir, map[bool]int{true: 5, false: -5}[n < many], junk, twin(junk, page, rec.KindPage, d))
+	}
+	to := t.TempDir()
+	p := mustPut(t, mustCreate(t, to), nil)
+	r := mustOpen(t, dir, &log{})
+	s := mustSnapshot(t, r, tree)
+	for name, walk := range map[string]func(func(*Answer) error) error{
+		"down": func(give func(*Answer) error) error { return r.Down(s, false, give) },
+		"up": func(give func(*Answer) error) error {
+			return r.Up(s, UpOptions{}, func(a *Answer) error {
+				return errors.Join(give(a), p.Session(a.Session), p.Blob(a.Blob))
+			})
+		},
+	} {
+		copies, missing := given(t, walk)
+		if list := copies[page.ID]; missing > 0 || len(list) != 2*many+1 || list[0] == page.CRC || !slices.Contains(list, page.CRC) {
+			t.Errorf("%s: %d copies, %d are missing", name, len(list), missing)
+		}
+	}
+	if _, err := p.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	if tries(t, to, page) == 0 {
+		t.Error("the true page was not copied")
 	}
 }
