@@ -103,6 +103,31 @@ var allowed = []struct {
 var bare = []string{"tools/put", "tools/get", "tools/tee", "tools/serve", "tools/job", "tools/keep", "tools/gc", "tools/check", "tools/ls", "tools/diff", "tools/join", "tools/tar", "tools/json", "tools/scan"}
 var secret = []string{"key", "box"}
 
+// TestBareToolsDropKeys: a tool that needs no key has none, though pv-key hold hands it to all that it starts: it drops
+// it before anything else. pv-job hands it on.
+func TestBareToolsDropKeys(t *testing.T) {
+	for _, pkg := range bare {
+		files, err := filepath.Glob(filepath.FromSlash(pkg) + "/*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatal(pkg, files, err)
+		}
+		first := ""
+		for _, name := range files {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, body, is := strings.Cut(string(text), "\nfunc Run(env *tool.Env) ")
+			if _, body, _ = strings.Cut(body, "{\n"); is {
+				first, _, _ = strings.Cut(body, "\n")
+			}
+		}
+		if drops := strings.TrimSpace(first) == "env.DropKey()"; drops == (pkg == "tools/job") {
+			t.Errorf("%s begins with %q", pkg, strings.TrimSpace(first))
+		}
+	}
+}
+
 // imports returns what the .go files of each package import, tests apart.
 func imports(t *testing.T) (code, tests map[string][]string) {
 	t.Helper()

@@ -49,7 +49,7 @@ func TestStoreSaysMuch(t *testing.T) {
 	if err := os.WriteFile(file, bytes.Repeat([]byte("noise\n"), maxReport/6+1000), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := readRoom(file); err != nil || len(b) > maxReport {
+	if b, err := readRoom(file, maxReport); err != nil || len(b) > maxReport {
 		t.Errorf("%d bytes of a report, %v", len(b), err)
 	}
 	// A list of ids.

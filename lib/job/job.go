@@ -25,6 +25,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -105,7 +106,7 @@ func (r *Run) Dir() string { return r.dir }
 // Open reads the run in a directory.
 func Open(env *tool.Env, dir string) (*Run, error) {
 	r := &Run{env: env, dir: dir}
-	b, err := readRoom(r.path(stateName))
+	b, err := readRoom(r.path(stateName), math.MaxInt64)
 	if err == nil {
 		err = json.Unmarshal(b, &r.State)
 	}

@@ -29,7 +29,7 @@ func readReport(file string, targets, status int) []answer {
 	if targets == 1 {
 		answers[0].status = status
 	}
-	text, _ := readRoom(file) // what cannot be read says nothing
+	text, _ := readRoom(file, maxReport) // what cannot be read says nothing
 	for line := range bytes.Lines(text) {
 		if !bytes.HasSuffix(line, []byte("\n")) {
 			break // cut off

@@ -83,14 +83,14 @@ func clearRoom(path string, size int64) error {
 // likes.
 const maxReport = 64 << 20
 
-// readRoom reads what is in such a file before the zeros, at most maxReport.
-func readRoom(path string) ([]byte, error) {
+// readRoom reads what is in such a file before the zeros, at most so many bytes.
+func readRoom(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxReport))
+	b, err := io.ReadAll(io.LimitReader(f, most))
 	if at := bytes.IndexByte(b, 0); at >= 0 {
 		b = b[:at]
 	}

@@ -14,7 +14,7 @@ func (r *Run) sent(b *Backup, kind string) string {
 	if kind != "store" {
 		return r.Targets[b.Lead].Snapshot
 	}
-	text, _ := readRoom(r.path(sealedName)) // what cannot be read is no id
+	text, _ := readRoom(r.path(sealedName), maxReport) // what cannot be read is no id
 	if i := strings.TrimSpace(string(text)); isID(i) {
 		return i
 	}

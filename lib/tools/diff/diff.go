@@ -33,6 +33,7 @@ Exit status 3: something differs.
 
 // Run is pv-diff.
 func Run(env *tool.Env) error {
+	env.DropKey()
 	var choice reading.Choice
 	fs := env.Flags()
 	choice.OwnerFlags(fs)

@@ -29,6 +29,7 @@ directories that are the same, or only on the way to something. It needs no key.
 
 // Run is pv-join.
 func Run(env *tool.Env) (err error) {
+	env.DropKey()
 	defer env.Refuse(&err, rec.Refused)
 	words, err := env.Parse(env.Flags(), usage)
 	if err != nil {

@@ -27,6 +27,7 @@ type listing struct{ long, json, nul, ncdu bool }
 
 // Run is pv-ls.
 func Run(env *tool.Env) error {
+	env.DropKey()
 	var how listing
 	fs := env.Flags()
 	fs.BoolVar(&how.long, "l", false, "")

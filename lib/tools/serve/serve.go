@@ -52,6 +52,7 @@ var errRefused = errors.New("not allowed here")
 
 // Run is pv-serve.
 func Run(env *tool.Env) error {
+	env.DropKey()
 	argv, err := command(env, os.Getenv(variable))
 	if err != nil {
 		return err

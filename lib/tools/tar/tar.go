@@ -27,6 +27,7 @@ no key, and touches no files.
 
 // Run is pv-tar.
 func Run(env *tool.Env) (err error) {
+	env.DropKey()
 	var create, extract bool
 	var choice reading.Choice
 	fs := env.Flags()

@@ -146,6 +146,9 @@ func Run(env *tool.Env) (err error) {
 	if err != nil {
 		return err
 	}
+	if o.seal.Key == "" {
+		env.DropKey()
+	}
 	choose, err := reading.NewChooser(env, o.mode(), &o.choice)
 	if err != nil {
 		return err
