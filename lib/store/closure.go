@@ -237,11 +237,15 @@ func (p *Put) wholeCopy(ref id.ID, want Kinds) (bool, error) {
 	was := p.trial
 	p.trial = true
 	defer func() { p.trial = was }()
+	v, found := p.view, false
+	if p.retired != nil { // of each copy everything is saved
+		v = p.retired
+	}
 	var last uint64
 	for n, more := 0, true; more; {
-		item, err := p.r.copyFrom(p.view, ref, want, n)
+		item, err := p.r.copyFrom(v, ref, want, n)
 		if errors.Is(err, ErrMissing) {
-			return false, nil
+			return found, nil
 		}
 		if err != nil {
 			return false, err
@@ -257,13 +261,14 @@ func (p *Put) wholeCopy(ref id.ID, want Kinds) (bool, error) {
 		err = p.checkStored(ref, kind, refs)
 		if err == nil {
 			p.checked(ref, kind, refs)
-			return true, nil
-		}
-		if !errors.Is(err, errLacks) {
+			if found = true; p.retired == nil {
+				return true, nil
+			}
+		} else if !errors.Is(err, errLacks) {
 			return false, err
 		}
 	}
-	return false, nil
+	return found, nil
 }
 
 // miss tells and counts an id that is not there; of a copy that is tried it is errLacks.

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"time"
 
@@ -84,11 +85,18 @@ func (p *Put) root(s *Snapshot, e event) ([]byte, error) {
 		return nil, err
 	}
 	data, err := s.encode(nonce)
-	if err == nil {
-		err = p.write(object("checkpoints", s.ID), data)
+	if err != nil {
+		return nil, err
 	}
+	own, err := p.create(object("checkpoints", s.ID), data)
 	if err == nil {
-		err = p.secure(s)
+		err = p.secure(s, func() (bool, error) {
+			_, serr := p.r.o.Stat(object("snapshots", s.ID))
+			if errors.Is(serr, fs.ErrNotExist) {
+				return own, nil
+			}
+			return false, serr // if there is one, it is not this put's
+		})
 	}
 	return data, err
 }
@@ -105,14 +113,15 @@ func (p *Put) Commit() (id.ID, error) {
 		return s.ID, err
 	}
 	data, err := p.root(s, event{Snapshot: s.ID.String()})
+	own := false
 	if err == nil {
-		err = p.write(object("snapshots", s.ID), data)
+		own, err = p.create(object("snapshots", s.ID), data)
 	}
 	if err == nil {
 		err = p.checkOwn(s)
 	}
 	if err == nil {
-		err = p.secure(s)
+		err = p.secure(s, func() (bool, error) { return own, nil })
 	}
 	p.committed = err == nil
 	return s.ID, err

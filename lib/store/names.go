@@ -82,9 +82,15 @@ func (r *Repo) names(dir string) ([]id.ID, error) {
 // write makes a small object that is there, whole, after power loss. If it is there already it is left
 // as it is.
 func (p *Put) write(name string, data []byte) error {
-	err := p.w.Put(name, data)
+	_, err := p.create(name, data)
+	return err
+}
+
+// create is write, and reports whether the object was not there.
+func (p *Put) create(name string, data []byte) (made bool, err error) {
+	err = p.w.Put(name, data)
 	if errors.Is(err, fs.ErrExist) {
-		err = nil
+		return false, nil
 	}
-	return p.spaceError(err)
+	return err == nil, p.spaceError(err)
 }

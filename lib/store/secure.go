@@ -19,13 +19,19 @@ const maxLooks = 100
 
 // secure makes sure that all that a snapshot reaches is in packs that no collector lets go. The
 // snapshot, or a checkpoint of it, is a root for collectors already; if something is gone, which
-// is ErrMissing, or cannot be saved, it is marked as forgotten.
-func (p *Put) secure(s *Snapshot) error {
+// is ErrMissing, or cannot be saved, it is marked as forgotten, if it is own: if nobody had stored
+// one of this id before. Who knows the id of another's snapshot must not be able to have that
+// forgotten.
+func (p *Put) secure(s *Snapshot, own func() (bool, error)) error {
 	err := p.look(s)
 	if err == nil {
 		return nil
 	}
-	if _, merr := p.r.mark("forgotten", s.ID); merr != nil {
+	mark, merr := own()
+	if mark {
+		_, merr = p.r.mark("forgotten", s.ID)
+	}
+	if merr != nil {
 		return fmt.Errorf("%w (and it could not be marked as forgotten: %w)", err, merr)
 	}
 	return err
@@ -75,8 +81,8 @@ func (p *Put) saveAll(s *Snapshot) error {
 	return p.barrier()
 }
 
-// save copies a blob that is only in packs that a collector lets go. It reports false if it is
-// in none.
+// save copies a blob that is only in packs that a collector lets go, and all copies of it: nobody here can tell
+// which one opens. It reports false if it is in none.
 func (p *Put) save(i id.ID, kinds Kinds) (bool, error) {
 	if p.saved.Has(i) {
 		return true, nil
@@ -88,15 +94,31 @@ func (p *Put) save(i id.ID, kinds Kinds) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	defer item.Free()
+	for {
+		next := item.Next
+		err := p.saveOne(item)
+		item.Free()
+		if err != nil {
+			return false, err
+		}
+		if next == 0 {
+			break
+		}
+		if item, err = p.r.copyFrom(p.retired, i, kinds, next); errors.Is(err, ErrMissing) {
+			break
+		} else if err != nil {
+			return false, err
+		}
+	}
+	p.saved.Add(i)
+	return true, nil
+}
+
+func (p *Put) saveOne(item *Item) error {
 	sid := item.Blob.SID
 	if p.sessions[sid] == nil {
 		p.sessions[sid] = item.Session
 		defer delete(p.sessions, sid)
 	}
-	if err := p.append(item.Blob); err != nil {
-		return false, err
-	}
-	p.saved.Add(i)
-	return true, nil
+	return p.append(item.Blob)
 }

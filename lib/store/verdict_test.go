@@ -193,6 +193,88 @@ func TestPutMissesWhatIsGone(t *testing.T) {
 	}
 }
 
+// Somebody who knows the id of another's snapshot sends rubbish under it, with something that a collector
+// removes while he does so: his put fails, and the snapshot is not forgotten for that, even if it has no
+// checkpoint any more.
+func TestOthersAreNotForgotten(t *testing.T) {
+	t.Parallel()
+	for _, checkpoint := range []bool{true, false} {
+		dir := filepath.Join(t.TempDir(), "repo")
+		m, junk := storetest.New(1), storetest.New(2)
+		tree := m.Tree(2, 2, 2, 100)
+		putTree(t, dir, tree)
+		i := tree.Snapshot().ID
+		if !checkpoint {
+			if err := os.Remove(filepath.Join(dir, "checkpoints", i.String())); err != nil {
+				t.Fatal(err)
+			}
+		}
+		page := junk.Blob(rec.KindPage, 50)
+		snapshot := junk.Blob(rec.KindSnapshot, 50, page)
+		snapshot.ID = i
+		snapshot.CRC = snapshot.Sum()
+		p := mustPut(t, mustOpen(t, dir, &log{}), nil)
+		if err := send(p, &storetest.Tree{Session: junk.Session, Blobs: []*rec.Blob{page, snapshot}}); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.barrier(); err != nil {
+			t.Fatal(err)
+		}
+		pack := packsWith(t, mustOpen(t, dir, &log{}), page.ID)[0].Pack
+		done := false
+		dirOf(p.r).Before = func(step string) error {
+			if !done && strings.HasPrefix(step, "syncdir "+dir+"/checkpoints") {
+				done = true
+				decide(t, p.r, verdict{Made: rec.Time{Sec: 7}, Drops: []drop{{Since: rec.Time{Sec: 7}, Packs: []id.ID{pack}}}})
+				remove(t, p.r, []id.ID{pack})
+				p.r.o.Close() // it has some of them open
+			}
+			return nil
+		}
+		if _, err := p.Commit(); !errors.Is(err, ErrMissing) || !done {
+			t.Fatal(done, err)
+		}
+		r := mustOpen(t, dir, &log{})
+		if gone, err := r.Forgotten(); err != nil || len(gone) > 0 {
+			t.Errorf("checkpoint %v: forgotten %v, %v", checkpoint, gone, err)
+		}
+		if got, err := walkAll(r, i, false); err != nil || !same(got, downOrder(tree, false)) {
+			t.Errorf("checkpoint %v: %v", checkpoint, err)
+		}
+	}
+}
+
+// Of what a collector lets go each copy is saved, and what each of them refers to: which is the true
+// one is not known.
+func TestPutSavesAllCopies(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "repo")
+	m, junk := storetest.New(1), storetest.New(2)
+	tree := m.Tree(3, 2, 2, 100)
+	page := firstPage(tree)
+	mustCreate(t, dir)
+	d := junk.Data(1, 50)[0]
+	heal(t, dir, 9, junk, d, twin(junk, page, rec.KindPage, d), twin(junk, tree.Blobs[0], 0))
+	heal(t, dir, 5, m, tree.Blobs[:len(tree.Blobs)-1]...)
+	p := mustPut(t, mustOpen(t, dir, &log{}), nil)
+	if err := send(p, tree); err != nil {
+		t.Fatal(err)
+	}
+	old := retire(t, p.r, anyKind)
+	if _, err := p.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	remove(t, p.r, old)
+	for _, b := range tree.Blobs[:len(tree.Blobs)-1] {
+		if n := tries(t, dir, b); n == 0 || n == 1 && (b == page || b == tree.Blobs[0]) {
+			t.Errorf("the true copy of a blob of kind %d comes at try %d", b.Kind, n)
+		}
+	}
+	if got, err := walkAll(mustOpen(t, dir, &log{}), tree.Snapshot().ID, false); err != nil || slices.ContainsFunc(got, func(s string) bool { return strings.HasPrefix(s, "missing") }) {
+		t.Error(err, got)
+	}
+}
+
 // A checkpoint is secured, too: a later run rests on it.
 func TestCheckpointSavesWhatIsLetGo(t *testing.T) {
 	t.Parallel()
