@@ -29,11 +29,18 @@ type Upload struct {
 	Forgotten, Missing int     // snapshots and checkpoints of it that are marked as forgotten, or gone
 }
 
+// clockSkew is how far the clock of the machine that pv-put ran on, and that of the store, may be apart.
+const clockSkew = 24 * time.Hour
+
 // Uploads returns what came with a label (PutOptions.As) in runs that went on at since or later,
 // the first one first: what the log says, and snapshots of which it says nothing. What is in the
 // log and cannot be read is named in an error, with all that could be read.
+//
+// A run that names a snapshot has not stored it for that: a client chooses the id. Its own is one that
+// no earlier run has named, and of which the object has the label and was not received long before the run. Of
+// others, and where the object cannot be read, a note is made.
 func (r *Repo) Uploads(as string, since time.Time) ([]*Upload, error) {
-	byPut, unread, err := r.readLog(as)
+	byPut, named, unread, err := r.readLog(as)
 	if err != nil {
 		return nil, err
 	}
@@ -46,6 +53,8 @@ func (r *Repo) Uploads(as string, since time.Time) ([]*Upload, error) {
 		for _, i := range slices.Concat(u.Checkpoints, u.Snapshots) {
 			logged.Add(i)
 		}
+		notOwn := func(i id.ID) bool { return named[i].put != u.Put }
+		u.Checkpoints, u.Snapshots = slices.DeleteFunc(u.Checkpoints, notOwn), slices.DeleteFunc(u.Snapshots, notOwn)
 		if !u.Last.Before(since) {
 			all = append(all, u)
 		}
@@ -56,7 +65,7 @@ func (r *Repo) Uploads(as string, since time.Time) ([]*Upload, error) {
 		}
 	}
 	for _, u := range all {
-		if err := r.sortRoots(u); err != nil {
+		if err := r.sortRoots(u, as); err != nil {
 			return nil, err
 		}
 	}
@@ -72,13 +81,20 @@ func sortedIDs(list []id.ID) []id.ID {
 	return slices.Compact(list)
 }
 
-// readLog adds up the events of each run with that label.
-func (r *Repo) readLog(as string) (byPut map[string]*Upload, unread []error, err error) {
+// A naming is when a run named a snapshot or checkpoint.
+type naming struct {
+	put string
+	at  time.Time
+}
+
+// readLog adds up the events of each run with that label, and says which run, with whatever label, was the first that
+// named a snapshot or checkpoint.
+func (r *Repo) readLog(as string) (byPut map[string]*Upload, named map[id.ID]naming, unread []error, err error) {
 	names, err := r.o.List(logDir)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read the log of puts: %w", err)
+		return nil, nil, nil, fmt.Errorf("read the log of puts: %w", err)
 	}
-	byPut = map[string]*Upload{}
+	byPut, named = map[string]*Upload{}, map[id.ID]naming{}
 	as = shown(as, maxName)
 	for _, name := range names {
 		e, at, err := r.readEvent(name)
@@ -88,6 +104,12 @@ func (r *Repo) readLog(as string) (byPut map[string]*Upload, unread []error, err
 		if err != nil {
 			unread = append(unread, fmt.Errorf("log/%s: %w", name, err))
 			continue
+		}
+		for _, s := range []string{e.Checkpoint, e.Snapshot} {
+			i, err := id.Parse(s)
+			if was, ok := named[i]; err == nil && (!ok || at.Before(was.at)) {
+				named[i] = naming{e.Put, at}
+			}
 		}
 		if e.As != as {
 			continue
@@ -114,7 +136,7 @@ func (r *Repo) readLog(as string) (byPut map[string]*Upload, unread []error, err
 			}
 		}
 	}
-	return byPut, unread, nil
+	return byPut, named, unread, nil
 }
 
 func (r *Repo) readEvent(name string) (e event, at time.Time, err error) {
@@ -164,8 +186,8 @@ func (r *Repo) unlogged(as string, since time.Time, checkpoint bool, logged *id.
 	return nil
 }
 
-// sortRoots leaves in an Upload those snapshots and checkpoints that are there.
-func (r *Repo) sortRoots(u *Upload) error {
+// sortRoots leaves in an Upload those snapshots and checkpoints that are there, and that it has stored.
+func (r *Repo) sortRoots(u *Upload, as string) error {
 	roots := sortedIDs(slices.Concat(u.Snapshots, u.Checkpoints))
 	u.Snapshots, u.Checkpoints = nil, nil
 	for _, i := range roots {
@@ -177,6 +199,8 @@ func (r *Repo) sortRoots(u *Upload) error {
 			u.Missing++
 		case err != nil:
 			return err
+		case !r.isOf(u, i, dir, as):
+			r.opts.Note("%s was sent by run %s, but had been stored before, by somebody else, or cannot be read: it is left out", object(dir, i), u.Put)
 		case dir == "snapshots":
 			u.Snapshots = append(u.Snapshots, i)
 		default:
@@ -184,4 +208,13 @@ func (r *Repo) sortRoots(u *Upload) error {
 		}
 	}
 	return nil
+}
+
+// isOf reports whether the object of a snapshot or checkpoint may be what a run has stored.
+func (r *Repo) isOf(u *Upload, i id.ID, dir, as string) bool {
+	if u.Put == "" {
+		return true // the object said so
+	}
+	s, err := r.CheckSnapshot(i, dir == "checkpoints")
+	return err == nil && s.As == as && !s.Received.Std().Before(u.First.Add(-clockSkew))
 }
