@@ -232,7 +232,7 @@ func Explain(name string, err error) error {
 		return &tool.Hint{Err: err, Text: "--partial takes it as far as it goes"}
 	}
 	if errors.Is(err, walk.ErrEndless) {
-		return &tool.Hint{Err: err, Text: "--from REPO finds other copies of the page (pv-unpack, pv-open)"}
+		return &tool.Hint{Err: err, Text: "--from REPO (pv-unpack, pv-open), or pv-restore with a PATTERN, asks for what it needs alone"}
 	}
 	var order *walk.OrderError
 	if errors.As(err, &order) && order.Order == rec.Up {
