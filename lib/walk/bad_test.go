@@ -9,6 +9,7 @@ import (
 
 	"preserve/lib/box"
 	"preserve/lib/id"
+	"preserve/lib/key"
 	"preserve/lib/page"
 	"preserve/lib/rec"
 )
@@ -302,5 +303,25 @@ func TestCopies(t *testing.T) {
 	got = &recorder{}
 	if err := p.drive(t, m, Options{Want: tr.snap.ID}, got); err != nil || len(got.lost) != 1 || got.lost[0].ID != tr.d2.ID {
 		t.Errorf("asked for: %v, lost %v", err, got.lost)
+	}
+}
+
+// A list key opens no data. That is no damage: the walk ends, and names no file as lost.
+func TestListKeyOpensNoData(t *testing.T) {
+	t.Parallel()
+	m := newMaker(t, 1)
+	tr := m.tree()
+	k, err := m.master.Derive(key.List, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, err := box.NewOpener(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.add(tr.snap, tr.root, tr.p1, tr.d1, tr.p2, tr.d2, as(tr.d1, func(*rec.Blob) {}))
+	got := &recorder{}
+	if err := Run(rec.NewReader(bytes.NewReader(m.stream()), rec.Sealed), open, Options{}, got); !errors.Is(err, box.ErrCannot) || len(got.lost) > 0 {
+		t.Errorf("%v, lost %v", err, got.lost)
 	}
 }
