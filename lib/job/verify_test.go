@@ -52,7 +52,7 @@ func take(l *list, text string, size int) error {
 func TestListedMemory(t *testing.T) {
 	l := &list{}
 	fat := `","tags":["` + strings.Repeat("x", 1<<20) + `"]}` + "\n"
-	const n = 1000
+	const n = 100
 	for i := range n {
 		for _, part := range []string{`{"id":"`, sid(i), fat} {
 			if _, err := l.Write([]byte(part)); err != nil {
