@@ -48,7 +48,7 @@ var allowed = []struct {
 	{1, "keep", []string{"id"}},
 	{1, "pattern", []string{globs, "visible"}},
 	{1, "tool", []string{"confine", "visible", sys}},
-	{2, "remote", []string{"tool"}},
+	{2, "remote", []string{"tool", sys}},
 	{1, "rec", []string{"id", "visible", "wire"}},
 	{1, "key", []string{"durable", crypto, sys}},
 	{1, "ids", []string{"id", "spool"}},

@@ -50,7 +50,7 @@ func TestRun(t *testing.T) {
 	// An answer without end.
 	t.Setenv("PV_TRY", "while echo missing; do :; done")
 	var out, said bytes.Buffer
-	err = a.answer(tool.NewEnv("pv-put", nil, strings.NewReader(""), &out, &said), 1<<20, "pv-put")
+	err = a.answer(tool.NewEnv("pv-put", nil, strings.NewReader(""), &out, &said), nil, 1<<20, "pv-put")
 	if !errors.Is(err, tool.ErrTooMuch) || out.Len() > 1<<20 || out.Len() == 0 || said.Len() > 0 {
 		t.Errorf("an answer without end: %v, %d bytes, said %q", err, out.Len(), said.String())
 	}

@@ -35,7 +35,8 @@ const usage = `usage: pv-put [--as LABEL] [--existing] [--max-bytes SIZE] [--sta
   --existing        make no repository: one that is not there is not mounted
   --max-bytes SIZE  store no more when the files of REPO would have more in all:
                     bytes, or a number with K, M, G or T
-  --stall DURATION  give up when nothing arrives for so long (default 15m)
+  --stall DURATION  give up when nothing arrives, or a repository behind ssh takes
+                    nothing, for so long (default 15m)
   --idle DURATION   give up when no blob arrives, or nobody takes what is said,
                     for so long (default: never)
   --checkpoint DURATION
@@ -116,7 +117,7 @@ func Run(env *tool.Env) error {
 		return err
 	}
 	if o.at.Remote() {
-		return o.at.Answer(env, "pv-put", o.there()...)
+		return o.at.Feed(env, o.stall, answerTime, "pv-put", o.there()...)
 	}
 	if o.key != "" {
 		return putKey(env, o.key, o.at.Path)
@@ -195,6 +196,10 @@ const (
 	stallDefault      = 15 * time.Minute
 	checkpointDefault = time.Minute
 )
+
+// answerTime is how long a pv-put elsewhere may take to commit what it has got: what a snapshot
+// reaches may be much.
+const answerTime = 24 * time.Hour
 
 // there is what pv-put is told on the machine of a repository behind ssh: no more than
 // was said here, so that a pv-serve over there recognises it.
