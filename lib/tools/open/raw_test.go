@@ -150,6 +150,7 @@ func TestListLimits(t *testing.T) {
 				err = next(w, i)
 			}
 			written <- n
+			out.Close() // always nil
 		}()
 		var stdout, said bytes.Buffer
 		env := tool.NewEnv("pv-open", []string{"--snapshots"}, in, &stdout, &said)
