@@ -130,6 +130,8 @@ type Temp interface {
 	// Undated lets the object be without a time until it is dated. Where that cannot be, it
 	// keeps that at which it was written.
 	Undated() error
+	// Dated gives the object a time of the store's clock, that of something older.
+	Dated(at time.Time) error
 	// Written is how many bytes were written.
 	Written() int64
 }

@@ -65,6 +65,8 @@ func (t *temp) Begin(off, n int64) {
 	_ = unix.SyncFileRange(int(t.Fd()), off, n, unix.SYNC_FILE_RANGE_WRITE)
 }
 
+func (t *temp) Dated(at time.Time) error { return os.Chtimes(t.Name(), at, at) }
+
 func (t *temp) Undated() error {
 	if err := os.Chtimes(t.Name(), epoch, epoch); err != nil {
 		return nil // it has the time at which it was written

@@ -145,13 +145,9 @@ func (p *Put) checkData(i, ref id.ID) error {
 	if was := p.meta[ref]; was&received != 0 {
 		return p.wrongKind(i, ref, kindOf(was))
 	}
-	if p.r.listed(p.view, ref, rec.KindData) {
-		return nil
-	}
-	if p.retired != nil {
-		if saved, err := p.save(ref, Just(rec.KindData)); saved || err != nil {
-			return err
-		}
+	saved, err := p.save(ref, Just(rec.KindData))
+	if err != nil || saved || p.r.listed(p.view, ref, rec.KindData) {
+		return err
 	}
 	return p.miss(ref)
 }
@@ -174,14 +170,13 @@ func (p *Put) checkMeta(i, ref id.ID, want Kinds) error {
 	if p.trial && p.lacking.Has(ref) {
 		return errLacks
 	}
+	saved, err := p.save(ref, want)
+	if err != nil {
+		return err
+	}
 	item, err := p.r.copyFrom(p.view, ref, want, 0)
-	if errors.Is(err, ErrMissing) && p.retired != nil {
-		var saved bool
-		if saved, err = p.save(ref, want); saved {
-			item, err = p.r.copyFrom(p.retired, ref, want, 0)
-		} else if err == nil {
-			err = ErrMissing
-		}
+	if errors.Is(err, ErrMissing) && saved {
+		item, err = p.r.copyFrom(p.retired, ref, want, 0)
 	}
 	if errors.Is(err, ErrMissing) {
 		if !p.trial {

@@ -15,7 +15,8 @@ import (
 // snapshot's bytes, which stay as they are until a collector runs.
 
 // Forget marks a snapshot or checkpoint as forgotten, durably. It reports false if it was
-// marked before. Errors: ErrMissing if there is no such snapshot, ErrKept.
+// marked before. Errors: ErrMissing if there is no such snapshot and a collector has seen
+// none, ErrKept.
 func (r *Repo) Forget(i id.ID) (fresh bool, err error) {
 	switch kept, err := r.marked("kept", i); {
 	case err != nil:
@@ -26,7 +27,7 @@ func (r *Repo) Forget(i id.ID) (fresh bool, err error) {
 	switch _, err := r.where(i); {
 	case errors.Is(err, ErrForgotten):
 		return false, nil
-	case err != nil:
+	case err != nil && !r.missed(i, err):
 		return false, r.whereError("snapshot "+i.String(), err)
 	}
 	return r.mark("forgotten", i)
@@ -81,7 +82,9 @@ func (r *Repo) marked(kind string, i id.ID) (bool, error) {
 }
 
 func (r *Repo) mark(kind string, i id.ID) (fresh bool, err error) {
-	err = r.o.Put(object(kind, i), nil)
+	if err = r.o.Put(object(kind, i), nil); full(err) && r.o.Delete("ballast") == nil {
+		err = r.o.Put(object(kind, i), nil) // what is forgotten makes room; the collector brings the ballast back
+	}
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil
 	}
@@ -102,11 +105,25 @@ func (r *Repo) unmark(kind string, i id.ID) (had bool, err error) {
 	return true, nil
 }
 
-// Known returns nil if i is a snapshot or checkpoint, or one that is marked as forgotten if
-// that is asked. Errors: ErrMissing, ErrForgotten, explained.
+// missed reports whether err says that a snapshot is missing that a collector has seen: it
+// can be forgotten, so that the next one does not look for it.
+func (r *Repo) missed(i id.ID, err error) bool {
+	if !errors.Is(err, ErrMissing) {
+		return false
+	}
+	s, serr := r.readState()
+	if serr != nil {
+		return false
+	}
+	_, seen := s.seen[seenSnapshot][i]
+	return seen
+}
+
+// Known returns nil if i is a snapshot or checkpoint, or one that can be, or is, marked as
+// forgotten if that is asked. Errors: ErrMissing, ErrForgotten, explained.
 func (r *Repo) Known(i id.ID, forgotten bool) error {
 	_, err := r.where(i)
-	if err == nil || forgotten && errors.Is(err, ErrForgotten) {
+	if err == nil || forgotten && (errors.Is(err, ErrForgotten) || r.missed(i, err)) {
 		return nil
 	}
 	return r.whereError("snapshot "+i.String(), err)

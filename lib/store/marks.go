@@ -5,6 +5,7 @@ import (
 	"sort"
 
 	"preserve/lib/id"
+	"preserve/lib/pack"
 )
 
 // marks is a set of ids that have rows in a view: a bit for each row. An id that
@@ -29,8 +30,8 @@ func newMarks(v *view) *marks {
 // add puts i into the set and reports whether it was not there. A segment that
 // cannot be read may let it be new twice.
 func (m *marks) add(i id.ID) bool {
-	n := m.number(i)
-	if n < 0 {
+	n, err := m.find(i)
+	if n < 0 || err != nil {
 		return true
 	}
 	old := m.bits[n/64]
@@ -38,21 +39,32 @@ func (m *marks) add(i id.ID) bool {
 	return m.bits[n/64] != old
 }
 
-// number returns the number of the first row of i, -1 if there is none.
-func (m *marks) number(i id.ID) int64 {
+// has reports whether i is in the set. Errors are those of reading a segment.
+func (m *marks) has(i id.ID) (bool, error) {
+	n, err := m.find(i)
+	return err == nil && n >= 0 && m.bits[n/64]&(1<<(n%64)) != 0, err
+}
+
+// find returns the number of the first row of i, -1 if there is none. The error is that of
+// the segments that could not be read; a row of another segment is found in spite of it.
+func (m *marks) find(i id.ID) (int64, error) {
 	rows := m.v.rows
 	at := sort.Search(len(rows), func(k int) bool { return bytes.Compare(rows[k].ID[:], i[:]) >= 0 })
 	if at < len(rows) && rows[at].ID == i {
-		return int64(at)
+		return int64(at), nil
 	}
+	var failed error
 	for k, s := range m.v.large {
 		at, err := s.Search(i)
-		if err != nil || at >= s.Len() {
-			continue
+		if err == nil && at < s.Len() {
+			var row pack.Row
+			if row, err = s.Row(at); err == nil && row.ID == i {
+				return m.first[k] + at, failed
+			}
 		}
-		if row, err := s.Row(at); err == nil && row.ID == i {
-			return m.first[k] + at
+		if err != nil {
+			failed = err
 		}
 	}
-	return -1
+	return -1, failed
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"fmt"
 	"slices"
+	"time"
 
 	"preserve/lib/id"
 	"preserve/lib/objects"
@@ -26,6 +27,9 @@ type openPack struct {
 	w      *pack.Writer
 	pushed int64
 	broken bool
+	// age is that of the oldest blob in it that a collector moved there, in nanoseconds; 0 for
+	// none.
+	age int64
 }
 
 // append stores a blob in the open pack of its class, data or metadata.
@@ -128,7 +132,14 @@ func (p *Put) finish(o *openPack) error {
 // settle makes a pack durable under its final name. It has no time yet.
 func (p *Put) settle(o *openPack, name id.ID) error {
 	defer p.w.Drop(o.f) // if it is there still
-	if err := o.f.Undated(); err != nil {
+	// What a collector moved has the time that it had: copies in other packs do not come before it.
+	err := error(nil)
+	if o.age != 0 {
+		err = o.f.Dated(time.Unix(0, o.age))
+	} else {
+		err = o.f.Undated()
+	}
+	if err != nil {
 		return err
 	}
 	if err := p.w.Publish(o.f, packName(name)); err != nil {

@@ -128,7 +128,11 @@ func (r *Repo) NewPut(base []id.ID, o PutOptions) (*Put, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.checkPacks(v, "what they held is stored again where it comes again, and older snapshots may lack it")
+	so := "what they held is stored again where it comes again, and older snapshots may lack it"
+	if o.collector {
+		so = "" // it says by itself what snapshots lack
+	}
+	r.checkPacks(v, so)
 	p := &Put{
 		r: r, view: v, o: o,
 		base:     base,

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -63,12 +64,15 @@ func (p *Put) saveAll(s *Snapshot) error {
 	if len(v.state.damaged) > 0 {
 		return fmt.Errorf("gc/%s is %w", v.state.damaged[0], ErrDamaged)
 	}
-	all := *v // with the rows that are retired
+	all, err := p.r.loadAll()
+	if err != nil {
+		return err
+	}
 	p.r.checkPacks(v, "")
 	p.r.mu.Lock()
 	p.r.view = v
 	p.r.mu.Unlock()
-	p.view, p.retired = v, &all
+	p.view, p.retired = v, all
 	p.meta, p.data, p.lacking, p.saved = map[id.ID]uint64{}, id.Set{}, id.Set{}, id.Set{}
 	err = p.checkStored(s.ID, s.Blob.Kind, s.Blob.Refs)
 	p.retired = nil
@@ -81,44 +85,65 @@ func (p *Put) saveAll(s *Snapshot) error {
 	return p.barrier()
 }
 
-// save copies a blob that is only in packs that a collector lets go, and all copies of it: nobody here can tell
-// which one opens. It reports false if it is in none.
-func (p *Put) save(i id.ID, kinds Kinds) (bool, error) {
+// save copies what of a blob is only in packs that collectors let go: each copy that is not, byte for
+// byte, in a pack that counts. What metadata of these refers to is saved, too: nobody here can tell
+// which copy opens. It reports whether there is such a copy; while nothing is saved there is none.
+func (p *Put) save(i id.ID, kinds Kinds) (saved bool, err error) {
+	if p.retired == nil {
+		return false, nil
+	}
 	if p.saved.Has(i) {
 		return true, nil
 	}
-	item, err := p.r.copyFrom(p.retired, i, kinds, 0)
-	if errors.Is(err, ErrMissing) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	for {
-		next := item.Next
-		err := p.saveOne(item)
-		item.Free()
+	for row := range p.retired.lookup(i, p.r.badSegment) {
+		if !kinds.Has(row.Kind) || !p.retired.state.retired[row.Pack] {
+			continue
+		}
+		item, err := p.r.item(row)
 		if err != nil {
-			return false, err
+			continue // damaged or gone: it does not count
 		}
-		if next == 0 {
-			break
+		refs, err := p.saveCopy(item)
+		item.Free()
+		if err == nil && refs != nil {
+			saved = p.saved.Add(i) || saved
+			was := p.trial
+			p.trial = true // one copy must be whole, as checkMeta says; the others may be rubbish
+			if err = p.checkStored(i, row.Kind, refs); errors.Is(err, errLacks) {
+				err = nil
+			}
+			p.trial = was
 		}
-		if item, err = p.r.copyFrom(p.retired, i, kinds, next); errors.Is(err, ErrMissing) {
-			break
-		} else if err != nil {
-			return false, err
+		if err != nil {
+			return saved, err
 		}
 	}
-	p.saved.Add(i)
-	return true, nil
+	return saved, nil
 }
 
-func (p *Put) saveOne(item *Item) error {
-	sid := item.Blob.SID
-	if p.sessions[sid] == nil {
-		p.sessions[sid] = item.Session
-		defer delete(p.sessions, sid)
+// saveCopy copies a copy of a blob, unless it is there. It returns what it refers to; nil if it is there.
+func (p *Put) saveCopy(item *Item) (refs []byte, err error) {
+	b := item.Blob
+	for row := range p.view.lookup(b.ID, p.r.badSegment) {
+		if row.Kind != b.Kind {
+			continue
+		}
+		other, err := p.r.item(row)
+		if err != nil {
+			continue
+		}
+		same := other.Blob.SID == b.SID && bytes.Equal(other.Blob.Refs, b.Refs) && bytes.Equal(other.Blob.Data, b.Data) && bytes.Equal(other.Blob.Sig, b.Sig)
+		other.Free()
+		if same {
+			return nil, nil
+		}
 	}
-	return p.append(item.Blob)
+	if p.sessions[b.SID] == nil {
+		p.sessions[b.SID] = item.Session
+		defer delete(p.sessions, b.SID)
+	}
+	if err := p.append(b); err != nil {
+		return nil, err
+	}
+	return append([]byte{}, b.Refs...), nil
 }

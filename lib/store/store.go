@@ -40,6 +40,7 @@ var (
 	ErrNone      = errors.New("not a Preserve repository")
 	ErrNewer     = errors.New("made by a newer version of Preserve: upgrade")
 	ErrLocked    = errors.New("locked by a collector")
+	ErrBusy      = errors.New("in use")
 	ErrNotEmpty  = errors.New("holds other things: give an empty or a new directory")
 	ErrNoParent  = objects.ErrNoParent
 	ErrMissing   = errors.New("missing in the repository")
@@ -73,6 +74,7 @@ type Repo struct {
 	config Config
 	opts   Options
 	lock   io.Closer // nil where there is none
+	alone  bool      // nobody else has it open
 	cache  *pack.Cache
 
 	search sync.Mutex // held by newer; taken before mu
@@ -106,7 +108,9 @@ func Open(dir string, o Options) (*Repo, error) {
 }
 
 // OpenStore is Open of the repository whose objects are in s, which it closes.
-func OpenStore(s objects.Store, o Options) (*Repo, error) {
+func OpenStore(s objects.Store, o Options) (*Repo, error) { return openStore(s, o, false) }
+
+func openStore(s objects.Store, o Options, alone bool) (*Repo, error) {
 	c, err := readConfig(s)
 	if err != nil {
 		s.Close()
@@ -117,9 +121,13 @@ func OpenStore(s objects.Store, o Options) (*Repo, error) {
 			*f = func(string, ...any) {}
 		}
 	}
-	r := &Repo{o: s, config: c, opts: o, cache: pack.NewCache(8 << 20)}
-	r.lock, err = s.Lock(false)
+	r := &Repo{o: s, config: c, opts: o, cache: pack.NewCache(8 << 20), alone: alone}
+	r.lock, err = s.Lock(alone)
 	switch {
+	case alone && errors.Is(err, objects.ErrLocked):
+		err = fmt.Errorf("%q is %w: try again when backups and restores have ended", s, ErrBusy)
+	case alone && errors.Is(err, objects.ErrNoLocks):
+		err = fmt.Errorf("lock the repository: %w: nothing can be removed at once", err)
 	case errors.Is(err, objects.ErrNoLocks):
 		// What a lock keeps away is a collector, and nothing else.
 		risk := "what a collector (pv-gc) removes meanwhile is missing here"

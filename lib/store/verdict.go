@@ -250,6 +250,7 @@ type state struct {
 	retired  map[id.ID]bool // packs
 	replaced map[id.ID]bool // segments
 	drops    []drop
+	made     rec.Time                      // the last one
 	seen     map[string]map[id.ID]rec.Time // by kind: when it was seen first
 	damaged  []id.ID                       // verdicts
 }
@@ -326,6 +327,9 @@ func (r *Repo) readVerdict(name id.ID) (*verdict, error) {
 }
 
 func (s *state) take(v *verdict) {
+	if compareTimes(v.Made, s.made) > 0 {
+		s.made = v.Made
+	}
 	for _, d := range v.Drops {
 		s.drops = append(s.drops, d)
 		for _, p := range d.Packs {

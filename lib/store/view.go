@@ -115,6 +115,57 @@ func (r *Repo) loadView() (*view, error) {
 	return v, nil
 }
 
+// loadAll is loadView, with the rows of packs that are let go and that no segment lists any more, as
+// they say themselves.
+func (r *Repo) loadAll() (*view, error) {
+	v, err := r.loadView()
+	if err == nil {
+		err = r.addRetired(v)
+	}
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(v.rows, compareRows)
+	return v, nil
+}
+
+func (r *Repo) addRetired(v *view) error {
+	var listed id.Set
+	for _, name := range v.packs {
+		listed.Add(name)
+	}
+	for _, s := range v.large {
+		for _, p := range s.Packs() {
+			listed.Add(p.Name)
+		}
+	}
+	for name := range v.state.retired {
+		if listed.Has(name) {
+			continue
+		}
+		f, err := r.open(packName(name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		var l pack.List
+		if err == nil {
+			l, err = readListOf(f)
+			f.Close()
+		}
+		switch {
+		case errors.Is(err, ErrDamaged), err == nil && l.Name != name:
+			continue // nobody reads from it
+		case err != nil:
+			return fmt.Errorf("pack %s: %w", name, err)
+		}
+		v.packs, v.sizes = append(v.packs, l.Name), append(v.sizes, l.Size)
+		for _, e := range l.Entries {
+			v.rows = append(v.rows, pack.Row{ID: e.ID, Pack: uint32(len(v.packs) - 1), Offset: e.Offset, Length: e.Length, Kind: e.Kind})
+		}
+	}
+	return nil
+}
+
 // load takes in a segment; one that is damaged is named, and one that is not there is none.
 func (r *Repo) load(v *view, name id.ID, size int64) error {
 	v.names[name] = true
@@ -360,7 +411,10 @@ func (r *Repo) newer(old *view) (*view, error) {
 	case !same:
 		v, err = r.loadView()
 	case !old.searched:
-		v, err = r.withOrphans(old)
+		// With what is let go, too, as long as it is there.
+		if v, err = r.loadAll(); err == nil {
+			v, err = r.withOrphans(v)
+		}
 	}
 	if err != nil {
 		return nil, err

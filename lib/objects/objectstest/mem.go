@@ -2,6 +2,7 @@ package objectstest
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -24,6 +25,7 @@ type Mem struct {
 	alone   bool
 	// Clock is the store's time. It may be called by many goroutines.
 	Clock func() time.Time
+	hook  func(step string) error
 }
 
 type mem struct {
@@ -85,6 +87,9 @@ func (m *Mem) Stat(name string) (objects.Info, error) {
 
 // List implements objects.Store.
 func (m *Mem) List(dir string) ([]string, error) {
+	if err := m.step("list", dir); err != nil {
+		return nil, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	prefix := ""
@@ -102,7 +107,42 @@ func (m *Mem) List(dir string) ([]string, error) {
 }
 
 // Put implements objects.Store.
-func (m *Mem) Put(name string, data []byte) error { return m.put(name, data, m.Clock()) }
+func (m *Mem) Put(name string, data []byte) error {
+	if err := m.step("publish", name); err != nil {
+		return err
+	}
+	return m.put(name, data, m.Clock())
+}
+
+// SetBefore lets hook, if it is not nil, be called with each step that changes something before it is taken, and
+// with "list DIR"; its error is the step's. It may use the store, and is called by many goroutines.
+func (m *Mem) SetBefore(hook func(step string) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hook = hook
+}
+
+// Before returns what SetBefore has set.
+func (m *Mem) Before() func(step string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hook
+}
+
+func (m *Mem) step(what, name string) error {
+	hook := m.Before()
+	if hook == nil {
+		return nil
+	}
+	return hook(what + " " + name)
+}
+
+// Names returns the names of all objects, in order.
+func (m *Mem) Names() []string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Sorted(maps.Keys(m.objects))
+}
 
 func (m *Mem) put(name string, data []byte, at time.Time) error {
 	m.mu.Lock()
@@ -116,6 +156,9 @@ func (m *Mem) put(name string, data []byte, at time.Time) error {
 
 // Delete implements objects.Store.
 func (m *Mem) Delete(name string) error {
+	if err := m.step("unlink", name); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if _, ok := m.objects[name]; !ok {
@@ -192,6 +235,7 @@ type memTemp struct {
 	w       *memWriter
 	b       bytes.Buffer
 	undated bool
+	at      time.Time // zero for that of publishing
 	done    bool
 }
 
@@ -202,7 +246,11 @@ func (t *memTemp) Write(p []byte) (int, error) {
 
 func (t *memTemp) Begin(int64, int64) {}
 func (t *memTemp) Undated() error     { t.undated = true; return nil }
-func (t *memTemp) Written() int64     { return int64(t.b.Len()) }
+func (t *memTemp) Dated(at time.Time) error {
+	t.at = at
+	return nil
+}
+func (t *memTemp) Written() int64 { return int64(t.b.Len()) }
 
 func (w *memWriter) add(n int64) {
 	w.mu.Lock()
@@ -217,6 +265,9 @@ func (w *memWriter) gone() bool {
 }
 
 func (w *memWriter) Create() (objects.Temp, error) {
+	if err := w.m.step("create", ""); err != nil {
+		return nil, err
+	}
 	if w.gone() {
 		return nil, objects.ErrAborted
 	}
@@ -229,8 +280,11 @@ func (w *memWriter) Publish(x objects.Temp, name string) error {
 	if w.gone() {
 		return objects.ErrAborted
 	}
-	at := time.Time{}
-	if !t.undated {
+	if err := w.m.step("publish", name); err != nil {
+		return err
+	}
+	at := t.at
+	if at.IsZero() && !t.undated {
 		at = w.m.Clock()
 	}
 	err := w.m.put(name, t.b.Bytes(), at)
@@ -247,12 +301,22 @@ func (w *memWriter) Put(name string, data []byte) error {
 	if _, err := x.Write(data); err != nil {
 		return err
 	}
-	return w.Publish(x, name)
+	err = w.Publish(x, name)
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if serr := w.Sync(path.Dir(name)); serr != nil {
+		return serr
+	}
+	return err
 }
 
-func (w *memWriter) Sync(...string) error { return nil }
+func (w *memWriter) Sync(dirs ...string) error { return w.m.step("sync", strings.Join(dirs, " ")) }
 
 func (w *memWriter) Date(name string) error {
+	if err := w.m.step("date", name); err != nil {
+		return err
+	}
 	w.m.mu.Lock()
 	defer w.m.mu.Unlock()
 	o, ok := w.m.objects[name]
@@ -267,8 +331,11 @@ func (w *memWriter) Date(name string) error {
 }
 
 func (w *memWriter) Delete(name string) error {
-	_ = w.m.Delete(name) // what is not there is no error
-	return nil
+	err := w.m.Delete(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 func (w *memWriter) Drop(x objects.Temp) {

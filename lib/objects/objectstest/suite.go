@@ -12,6 +12,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"preserve/lib/objects"
 )
@@ -267,6 +268,14 @@ func testDates(t *testing.T, s objects.Store) {
 	must(t, w.Date("packs/aa/x"))
 	if info, err = s.Stat("packs/aa/x"); err != nil || !info.Time.Equal(was) {
 		t.Errorf("%v, then %v", was, info.Time)
+	}
+	g, err := w.Create()
+	must(t, err)
+	must(t, g.Dated(was.Add(-time.Hour)))
+	must(t, w.Publish(g, "packs/aa/y"))
+	must(t, w.Date("packs/aa/y"))
+	if info, err = s.Stat("packs/aa/y"); err != nil || !info.Time.Equal(was.Add(-time.Hour)) {
+		t.Errorf("%v, want an hour before %v", info.Time, was)
 	}
 	if err := w.Date("packs/aa/none"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)

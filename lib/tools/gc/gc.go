@@ -21,17 +21,27 @@ const usage = `usage: pv-gc forget   REPO ID...|-
        pv-gc keep     REPO ID...|-
        pv-gc unkeep   REPO ID...|-
        pv-gc marks    REPO
+       pv-gc collect  REPO [--now] [--dry-run] [--max-drop P%] [--yes-drop SIZE]
        pv-gc quarantine REPO --as LABEL [--since TIME] [--forget]
 
   ... | pv-keep RULE... | pv-gc forget REPO -
 
   forget    mark these snapshots as forgotten: no list shows them, nobody gets
-            them. Their data stays
+            them. Their data stays until it is collected
   unforget  remove the mark
   keep      mark these snapshots as not to be forgotten, whoever asks
   unkeep    remove the mark
   marks     print the marks: "forgotten" or "kept", and an id
+  collect   remove what nothing needs any more, while backups go on: forgotten
+            snapshots a week after the first collect that sees the mark, their
+            data a day after it was let go
   quarantine   print what came with a label: see pv-gc quarantine -h
+
+  --now            do not wait; nobody else may have the repository open
+  --dry-run        say what would be let go, and change nothing
+  --max-drop P%    stop if more than this part of the data would go (20%)
+  --yes-drop SIZE  but let so many bytes go: a number, or one with K, M, G, T
+  --wait DURATION  with --now, wait so long for others to end (default 0)
 
   ID        the id of a snapshot: 64 hex digits; -: ids from stdin, a line each
   -v, -q    say more, say only errors and warnings
@@ -40,7 +50,7 @@ REPO is a directory, or ssh://[user@]host[:port]/path: pv-gc runs there, through
 ssh or $PV_SSH. All ids are checked before the first mark is made.
 `
 
-var verbs = []string{"forget", "unforget", "keep", "unkeep", "marks"}
+var verbs = []string{"forget", "unforget", "keep", "unkeep", "marks", "collect"}
 
 // maxIDs bounds the ids of one command.
 const maxIDs = 1 << 20
@@ -52,7 +62,9 @@ func Run(env *tool.Env) error {
 		env.Args = env.Args[1:]
 		return quarantine(env)
 	}
-	words, err := env.Parse(env.Flags(), usage)
+	fs := env.Flags()
+	c := collectFlags(fs)
+	words, err := env.Parse(fs, usage)
 	switch {
 	case err != nil:
 		return err
@@ -60,12 +72,17 @@ func Run(env *tool.Env) error {
 		return tool.Usagef("give one of %s, quarantine", strings.Join(verbs, ", "))
 	case len(words) < 2 || words[1] == "":
 		return tool.Usagef("give a repository")
-	case (words[0] == "marks") != (len(words) == 2):
-		return tool.Usagef("give the ids of snapshots, or -; pv-gc marks takes none")
+	case (words[0] == "marks" || words[0] == "collect") != (len(words) == 2):
+		return tool.Usagef("give the ids of snapshots, or -; pv-gc marks and collect take none")
+	case words[0] != "collect" && c.any():
+		return tool.Usagef("--now, --dry-run, --max-drop, --yes-drop and --wait go with pv-gc collect")
 	}
 	at, err := remote.Parse(words[1])
 	if err != nil {
 		return err
+	}
+	if words[0] == "collect" {
+		return c.run(env, at)
 	}
 	stdin := len(words) == 3 && words[2] == "-"
 	var list []id.ID
