@@ -216,14 +216,14 @@ func TestCollect(t *testing.T) {
 // work.
 func TestCollectKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
-	dir, stay := grown(t)
+	dir, _ := grown(t)
 	_, steps := mustCollect(t, dir, now)
 	_, want := packsOf(t, dir)
 	if len(steps) < 40 {
 		t.Fatalf("only %d steps", len(steps))
 	}
 	for n := range steps {
-		dir, stay = grown(t)
+		dir, stay := grown(t)
 		if _, _, err := collect(t, dir, now, int64(n)); err != nil && !errors.Is(err, errKilled) {
 			t.Fatalf("step %d: %v", n, err)
 		}

@@ -235,15 +235,15 @@ func (p *Put) publish() error {
 	if len(lists) == 0 {
 		return nil
 	}
-	data, name, err := p.segment(lists)
-	if err != nil {
+	if _, _, err := p.segment(lists); err != nil { // for the log: it is written before anything has a time
 		return err
 	}
 	if err := p.date(lists); err != nil {
 		return err
 	}
 	// That may have taken long, and the packs are older now than what others have listed meanwhile.
-	if data, name, err = p.segment(lists); err != nil {
+	data, name, err := p.segment(lists)
+	if err != nil {
 		return err
 	}
 	if err := p.write(object("index", name), data); err != nil {
