@@ -274,10 +274,19 @@ func (d *Dir) lock(alone bool) (io.Closer, error) {
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EACCES):
 		return nil, ErrLocked
 	case noLocks(err):
-		return nil, fmt.Errorf("%q: %w (%w)", path, ErrNoLocks, err)
+		return nil, &noLocksError{path, err}
 	}
 	return nil, fmt.Errorf("%q: %w", path, err)
 }
+
+// A noLocksError is an ErrNoLocks that says what the system said.
+type noLocksError struct {
+	path string
+	err  error
+}
+
+func (e *noLocksError) Error() string   { return fmt.Sprintf("%q: %v", e.path, e.err) }
+func (e *noLocksError) Unwrap() []error { return []error{ErrNoLocks, e.err} }
 
 // maxReserve is how much should stay free on a large file system; on a small one
 // it is a hundredth.
